@@ -1,0 +1,107 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// Errors that a host branches on, with [errors.Is]. Those that reach callers are
+// wrapped with the model's name.
+var (
+	// ErrModelNotFound: the host does not know the model.
+	ErrModelNotFound = errors.New("scheduler: model not found")
+	// ErrModelUnloaded: the model was unloaded while the request waited for it.
+	ErrModelUnloaded = errors.New("scheduler: model unloaded")
+	// ErrNotReady: a swap reported success, but the model is not ready.
+	ErrNotReady = errors.New("scheduler: model not ready after its swap")
+	// ErrOverloaded: a limit of [Limits] or MaxQueue is reached. It comes inside a
+	// [*RetryError].
+	ErrOverloaded = errors.New("scheduler: overloaded")
+	// ErrCoolingDown: the model failed to load a short time ago. It comes inside a
+	// [*RetryError].
+	ErrCoolingDown = errors.New("scheduler: model cooling down")
+	// ErrShutdown: the scheduler was shut down without an error of its own.
+	ErrShutdown = errors.New("scheduler: shut down")
+)
+
+// RetryError refuses a request that may succeed later.
+type RetryError struct {
+	Model string        // that the request named
+	After time.Duration // how long to wait before the next try; 0: not known
+	Err   error         // wraps [ErrOverloaded], or [ErrCoolingDown] and the error of the swap that failed
+}
+
+// Error names the model, the reason, and when to try again if that is known.
+func (e *RetryError) Error() string {
+	if e.After > 0 {
+		return fmt.Sprintf("%v: %q: try again in %v", e.Err, e.Model, e.After)
+	}
+	return fmt.Sprintf("%v: %q", e.Err, e.Model)
+}
+
+// Unwrap returns Err.
+func (e *RetryError) Unwrap() error { return e.Err }
+
+// ProcessState is the state of a model's process, as the host reports it. A state
+// that is none of the constants counts as running and not ready.
+type ProcessState string
+
+// The states of a process. A model is running unless it is stopped or shut down,
+// and is served only while it is ready.
+const (
+	StateStopped  ProcessState = "stopped"  // not started, or ended
+	StateStarting ProcessState = "starting" // started, not answering yet
+	StateReady    ProcessState = "ready"    // answers requests
+	StateStopping ProcessState = "stopping" // told to end, its memory still taken
+	StateShutdown ProcessState = "shutdown" // ended for good
+)
+
+// HandlerReq is one request: what the host hands to OnRequest and gets back in
+// the one answer. It is passed by value; a host may fill in whatever it likes
+// of it in a test.
+type HandlerReq struct {
+	// Model is the model that the request names.
+	Model string
+	// Ctx ends when the caller leaves. Nil: never.
+	Ctx context.Context
+	// Respond is the identity of the request: OnCancel finds it by this channel.
+	// The scheduler never sends on it; the host's Grant methods do. In a real host
+	// it is unbuffered, so that a send succeeds only while the caller is there,
+	// and it serves one request at a time. Nil: cannot be cancelled by OnCancel.
+	Respond chan HandlerResp
+	// PositionCh is told the request's place whenever that changes: 0 while its
+	// model is being loaded for it, n ≥ 1 for the n-th in the queue. Sends never
+	// block; an unread older value is replaced, so a capacity of 1 always holds
+	// the latest. The host must not close it while the request waits. Nil: not
+	// told.
+	PositionCh chan int
+	// Lease is set by the scheduler in the copy that GrantServe gets: the number
+	// of this grant, which OnServeDone gives back. Ignored in OnRequest.
+	Lease uint64
+}
+
+// HandlerResp is the answer that a host sends on Respond: the handler that serves
+// the request, or the error that refuses it. The scheduler does not use it.
+type HandlerResp struct {
+	HandleFunc http.HandlerFunc
+	Err        error
+}
+
+// SwapDone reports that the swap for ModelID has ended. Err is nil when the model
+// is ready.
+type SwapDone struct {
+	ModelID string
+	Err     error
+}
+
+// ServeDoneEvent reports that the handler of a granted request has returned.
+type ServeDoneEvent struct {
+	// ModelID is the model that served. It counts only when Lease is 0.
+	ModelID string
+	// Lease is the number that GrantServe got. 0: the host does not keep leases,
+	// and the oldest one of the model ends.
+	Lease uint64
+}
