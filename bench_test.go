@@ -1,0 +1,225 @@
+package scheduler
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// benchHost is a host that grants whatever it is told to and does nothing else:
+// what is measured is the scheduler.
+type benchHost struct {
+	running map[string]ProcessState
+	granted []ServeDoneEvent
+	swaps   []string
+}
+
+func newBenchHost(models, ready int) *benchHost {
+	h := &benchHost{running: make(map[string]ProcessState)}
+	for i := range models {
+		h.running[benchModel(i)] = StateStopped
+		if i < ready {
+			h.running[benchModel(i)] = StateReady
+		}
+	}
+	return h
+}
+
+func benchModel(i int) string { return fmt.Sprintf("model-%02d", i) }
+
+func (h *benchHost) ModelState(id string) (ProcessState, bool) {
+	s, ok := h.running[id]
+	return s, ok
+}
+
+func (h *benchHost) RunningModels() map[string]ProcessState { return h.running }
+
+func (h *benchHost) StartSwap(id string, evict []string) {
+	for _, e := range evict {
+		h.running[e] = StateStopped
+	}
+	h.running[id] = StateStarting
+	h.swaps = append(h.swaps, id)
+}
+
+func (h *benchHost) GrantError(HandlerReq, error) {}
+
+func (h *benchHost) GrantServe(req HandlerReq, id string) bool {
+	h.granted = append(h.granted, ServeDoneEvent{ModelID: id, Lease: req.Lease})
+	return true
+}
+
+func (h *benchHost) StopProcesses(time.Duration, []string) {}
+
+// serveAll ends what is in flight, and every swap, until nothing is left.
+func (h *benchHost) serveAll(f *FIFO) {
+	for len(h.granted) > 0 || len(h.swaps) > 0 {
+		granted := h.granted
+		h.granted = nil
+		for _, ev := range granted {
+			f.OnServeDone(ev)
+		}
+		swaps := h.swaps
+		h.swaps = nil
+		for _, id := range swaps {
+			h.running[id] = StateReady
+			f.OnSwapDone(SwapDone{ModelID: id})
+		}
+	}
+}
+
+// apart lets every model run beside every other.
+func apart(models int) *GroupSwapper {
+	g := Group{Name: "apart"}
+	for i := range models {
+		g.Members = append(g.Members, benchModel(i))
+	}
+	s, err := NewGroupSwapper(g)
+	if err != nil {
+		panic(err)
+	}
+	return s
+}
+
+// BenchmarkYardstick is one request and its reply over two unbuffered channels
+// between two goroutines, which every request of a real host costs anyway. The
+// other figures are to be read in units of it, from the same run.
+func BenchmarkYardstick(b *testing.B) {
+	requests, replies := make(chan int), make(chan int)
+	go func() {
+		defer close(replies)
+		for v := range requests {
+			replies <- v
+		}
+	}()
+	for b.Loop() {
+		requests <- 1
+		<-replies
+	}
+	close(requests)
+	<-replies
+}
+
+// BenchmarkServedAtOnce is one request for a model that is ready, and its end.
+func BenchmarkServedAtOnce(b *testing.B) {
+	for _, n := range []int{1, 8, 64} {
+		b.Run(fmt.Sprintf("running=%d", n), func(b *testing.B) {
+			h := newBenchHost(n, n)
+			f := NewFIFO("bench", nil, apart(n), h, FIFOOptions{})
+			req := HandlerReq{Model: benchModel(0), Respond: make(chan HandlerResp)}
+			b.ReportAllocs()
+			for b.Loop() {
+				f.OnRequest(req)
+				f.OnServeDone(h.granted[0])
+				h.granted = h.granted[:0]
+			}
+		})
+	}
+}
+
+// BenchmarkJoin is one request that joins a load, and its cancellation.
+func BenchmarkJoin(b *testing.B) {
+	h := newBenchHost(2, 1)
+	f := NewFIFO("bench", nil, &GroupSwapper{}, h, FIFOOptions{})
+	f.OnRequest(HandlerReq{Model: benchModel(1), Respond: make(chan HandlerResp)})
+	req := HandlerReq{Model: benchModel(1), Respond: make(chan HandlerResp), PositionCh: make(chan int, 1)}
+	b.ReportAllocs()
+	for b.Loop() {
+		f.OnRequest(req)
+		f.OnCancel(req)
+	}
+}
+
+// crowd returns n requests over 16 models, none of them the first, which is busy.
+func crowd(n int) []HandlerReq {
+	reqs := make([]HandlerReq, n)
+	for i := range reqs {
+		reqs[i] = HandlerReq{
+			Model:      benchModel(1 + i%16),
+			Respond:    make(chan HandlerResp),
+			PositionCh: make(chan int, 1),
+		}
+	}
+	return reqs
+}
+
+// busyFIFO returns a scheduler whose first model is ready and serves.
+func busyFIFO(models int) (*benchHost, *FIFO) {
+	h := newBenchHost(models, 1)
+	f := NewFIFO("bench", nil, &GroupSwapper{}, h, FIFOOptions{})
+	f.OnRequest(HandlerReq{Model: benchModel(0)})
+	return h, f
+}
+
+var sizes = []int{100, 1_000, 10_000, 100_000}
+
+// BenchmarkQueued is n requests over 16 models that queue behind a busy one and
+// are then all served. The figure to read is ns/request.
+func BenchmarkQueued(b *testing.B) {
+	for _, n := range sizes {
+		b.Run(fmt.Sprintf("n=%d", n), func(b *testing.B) {
+			reqs := crowd(n)
+			b.ReportAllocs()
+			for b.Loop() {
+				h, f := busyFIFO(17)
+				for _, req := range reqs {
+					f.OnRequest(req)
+				}
+				h.serveAll(f)
+				if c := f.counters; c.Granted != uint64(n+1) {
+					b.Fatalf("%d of %d served", c.Granted, n+1)
+				}
+			}
+			perRequest(b, n)
+		})
+	}
+}
+
+// BenchmarkCancel is n waiting requests cancelled in random order. The figure to
+// read is ns/request, which includes their arrival.
+func BenchmarkCancel(b *testing.B) {
+	for _, n := range sizes {
+		b.Run(fmt.Sprintf("n=%d", n), func(b *testing.B) {
+			reqs := crowd(n)
+			order := rand.New(rand.NewPCG(1, 2)).Perm(n)
+			b.ReportAllocs()
+			for b.Loop() {
+				_, f := busyFIFO(17)
+				for _, req := range reqs {
+					f.OnRequest(req)
+				}
+				for _, i := range order {
+					f.OnCancel(reqs[i])
+				}
+				if f.queued != 0 {
+					b.Fatal("somebody waits still")
+				}
+			}
+			perRequest(b, n)
+		})
+	}
+}
+
+// BenchmarkDrain is 100 models that wait, one request each, and are loaded and
+// served one after another. The figure to read is ns/request.
+func BenchmarkDrain(b *testing.B) {
+	const models = 100
+	b.ReportAllocs()
+	for b.Loop() {
+		h, f := busyFIFO(models + 1)
+		for i := range models {
+			f.OnRequest(HandlerReq{Model: benchModel(1 + i), PositionCh: make(chan int, 1)})
+		}
+		h.serveAll(f)
+		if c := f.counters; c.Granted != models+1 {
+			b.Fatalf("%d of %d served", c.Granted, models+1)
+		}
+	}
+	perRequest(b, models)
+}
+
+// perRequest reports the time per request of iterations with n requests each.
+func perRequest(b *testing.B, n int) {
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/request")
+}

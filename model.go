@@ -1,0 +1,217 @@
+package scheduler
+
+import (
+	"math"
+	"slices"
+	"time"
+)
+
+// model is the one record of a model. It exists while the scheduler holds
+// anything of the model, and from its first load or grant on.
+type model struct {
+	name  string
+	queue queue // waiting
+	index int   // in FIFO.waiting, while somebody waits
+
+	state ProcessState // as the last look at the model found it
+	known bool         // likewise: the host knows it
+
+	swap        *swap        // outstanding, of which it is the target
+	leaving     *swap        // outstanding, that stops it
+	reservation *reservation // that it holds
+	closedBy    *reservation // whose plan it is in; nil: it is open
+	closedAt    uint64       // the latest arrival before it was closed
+
+	open       int      // leases that have not ended, those written off included
+	unended    []uint64 // these leases in order, and some that have ended
+	writtenOff uint64   // leases up to this one are written off
+	inFlight   int      // leases that have not ended and are not written off
+	lastUsed   uint64   // the lease of the latest grant
+
+	loadKnown  bool
+	load       time.Duration // how long its latest load took
+	readySince time.Time     // when its latest load ended; zero: since ever
+	failures   int           // in a row, with a Cooldown
+	failure    error         // the latest
+	coolUntil  time.Time     // zero: it is not cooling down
+
+	epoch     uint64 // of the answer
+	evict     []string
+	err       error
+	suppEpoch uint64 // of the suppositions
+	supposed  []supposition
+	reason    WaitReason // why its requests wait, as the last look found it
+	on        []string   // the models that they wait on
+}
+
+// swap is an outstanding swap.
+type swap struct {
+	model   *model
+	evict   []*model
+	started time.Time
+	loads   bool // its target was not ready when it started
+
+	abandoned bool          // nobody is served by its SwapDone
+	cancelled bool          // the host was told by CancelSwap
+	unloaded  bool          // its target is stopped again if it succeeds
+	timeout   time.Duration // of that unload
+}
+
+// loading reports whether the requests of m are being loaded for.
+func (m *model) loading() bool { return m.swap != nil && !m.swap.abandoned }
+
+const (
+	// everybody is later than any arrival.
+	everybody = math.MaxUint64
+	// roomy is how many entries an empty map or slice may have room for.
+	roomy = 1024
+)
+
+// limit is the latest arrival that m grants to: a closed one grants only to those
+// who arrived before it was closed (R8).
+func (m *model) limit() uint64 {
+	if m.closedBy != nil {
+		return m.closedAt
+	}
+	return everybody
+}
+
+// writeOff stops counting the leases of m as in flight (R11).
+func (m *model) writeOff(latest uint64) {
+	m.writtenOff = latest
+	m.inFlight = 0
+}
+
+// record returns the record of a model, and makes it if there is none.
+func (f *FIFO) record(name string) *model {
+	m := f.models[name]
+	if m == nil {
+		m = &model{name: name}
+		f.models[name] = m
+		f.release(m)
+	}
+	return m
+}
+
+// release notes that m may have nothing left to hold.
+func (f *FIFO) release(m *model) {
+	if !m.remembered() {
+		f.loose = append(f.loose, m)
+	}
+}
+
+// sweep drops the records that have nothing to hold and nothing to remember.
+func (f *FIFO) sweep() {
+	for _, m := range f.loose {
+		if !m.remembered() && !m.holds() {
+			delete(f.models, m.name)
+		}
+	}
+	f.loose = reuse(f.loose)
+}
+
+// remembered reports whether m was ever loaded or granted.
+func (m *model) remembered() bool { return m.loadKnown || m.failures > 0 || m.lastUsed > 0 }
+
+// holds reports whether the scheduler holds anything of m.
+func (m *model) holds() bool {
+	return m.queue.n > 0 || m.open > 0 || m.swap != nil || m.leaving != nil ||
+		m.reservation != nil || m.closedBy != nil
+}
+
+// lease issues the number of a grant on m.
+func (f *FIFO) lease(m *model) uint64 {
+	f.lastLease++
+	f.leases[f.lastLease] = m
+	if len(m.unended) > 2*m.open+8 {
+		m.unended = slices.DeleteFunc(m.unended, func(n uint64) bool { return f.leases[n] == nil })
+	}
+	m.unended = append(m.unended, f.lastLease)
+	m.open++
+	m.inFlight++
+	return f.lastLease
+}
+
+// endLease ends a lease of m. One that is written off does not count.
+func (f *FIFO) endLease(m *model, lease uint64) {
+	delete(f.leases, lease)
+	if lease > m.writtenOff {
+		m.inFlight--
+	}
+	if m.open--; m.open == 0 {
+		m.unended = reuse(m.unended)
+		f.release(m)
+	}
+	f.shrink()
+}
+
+// oldestLease returns the lease of a model that was granted first among those
+// that have not ended, 0 if there is none.
+func (f *FIFO) oldestLease(name string) uint64 {
+	m := f.models[name]
+	if m == nil || m.open == 0 {
+		return 0
+	}
+	for f.leases[m.unended[0]] == nil {
+		m.unended = m.unended[1:]
+	}
+	return m.unended[0]
+}
+
+// hasSlot reports whether one more request may be in flight for m (R9).
+func (f *FIFO) hasSlot(m *model) bool {
+	c := f.limits(m).Concurrency
+	return c <= 0 || m.inFlight < c
+}
+
+// limits asks for the limits of m.
+func (f *FIFO) limits(m *model) Limits {
+	if f.opts.Limits == nil {
+		return Limits{}
+	}
+	return f.opts.Limits(m.name)
+}
+
+// cooldown records a failed swap of m: it refuses requests for a time that
+// doubles with each failure in a row (R13).
+func (f *FIFO) cooldown(m *model, err error) {
+	if f.opts.Cooldown <= 0 {
+		return
+	}
+	m.failure = err
+	m.coolUntil = f.now().Add(f.opts.Cooldown << min(m.failures, 5))
+	m.failures++
+}
+
+// cooled clears the failures of m.
+func (m *model) cooled() {
+	m.failures, m.failure, m.coolUntil = 0, nil, time.Time{}
+}
+
+// coolingDown returns what is left of m's cool-down, 0 if it has none. A model
+// that is ready has none, however it came to be.
+func (f *FIFO) coolingDown(m *model) time.Duration {
+	if m.coolUntil.IsZero() || m.state == StateReady {
+		return 0
+	}
+	return max(0, m.coolUntil.Sub(f.now()))
+}
+
+// shrink gives back what the maps took at a peak once they are empty, because a
+// map that has grown stays as large.
+func (f *FIFO) shrink() {
+	if f.peak = max(f.peak, f.queued, len(f.leases)); f.peak > roomy && f.queued == 0 && len(f.leases) == 0 {
+		f.peak = 0
+		f.leases = make(map[uint64]*model)
+		f.byRespond = make(map[chan HandlerResp]*request)
+	}
+}
+
+// reuse empties s, and keeps its memory unless that is a lot.
+func reuse[T any](s []T) []T {
+	if cap(s) > roomy {
+		return nil
+	}
+	clear(s)
+	return s[:0]
+}
