@@ -6,10 +6,10 @@ import (
 )
 
 // request handles an arrival: the refusals of R2, then the decision.
-func (f *FIFO) request(req HandlerReq) {
+func (f *FIFO) request(req *HandlerReq) {
 	f.arrivals++
 	f.counters.Requests++
-	f.newcomer, f.priority, f.arriving = req, 0, true
+	f.priority, f.arriving = 0, true
 	if f.moving {
 		f.move()
 	}
@@ -36,19 +36,19 @@ func (f *FIFO) request(req HandlerReq) {
 		f.arriving = false
 		f.grant(m, req)
 	default:
-		f.join(m, req, v)
+		f.join(m, v)
 	}
 }
 
 // admit returns the model that req names, or the reason of R2 that refuses req
 // before any decision.
-func (f *FIFO) admit(req HandlerReq) (*model, error) {
+func (f *FIFO) admit(req *HandlerReq) (*model, error) {
 	state, known := f.eff.ModelState(req.Model)
 	if !known {
 		return nil, notFound(req.Model)
 	}
 	if f.opts.Priority != nil {
-		f.priority = f.opts.Priority(req)
+		f.priority = f.opts.Priority(*req)
 	}
 	m := f.record(req.Model)
 	m.state, m.known = state, known
@@ -76,22 +76,32 @@ func (f *FIFO) full() bool {
 // join lets the newcomer wait for m and carries out the verdict on it. Where
 // others wait and m can serve, all of them are served in their order, which may
 // leave the newcomer waiting after all.
-func (f *FIFO) join(m *model, req HandlerReq, v verdict) {
-	r := f.enqueue(m, req)
+func (f *FIFO) join(m *model, v verdict) {
+	r := f.enqueue(m)
 	f.arriving = false
 	f.act(m, v)
 	if v.action == serves && r.model != nil && f.opts.MaxQueue > 0 && f.queued > f.opts.MaxQueue {
 		f.take(r)
 		f.counters.Refused++
-		f.refuse(req, overloaded(m.name))
+		f.refuse(&r.req, overloaded(m.name))
 	}
 }
 
 // refuse answers the newcomer with err.
-func (f *FIFO) refuse(req HandlerReq, err error) {
+func (f *FIFO) refuse(req *HandlerReq, err error) {
 	f.arriving = false
 	f.debug("request refused", req.Model, err)
-	f.eff.GrantError(req, err)
+	f.eff.GrantError(*req, err)
+}
+
+// refuseAfterShutdown handles an event that comes after the shutdown: a request
+// learns of it, and anything else is ignored (R15).
+func (f *FIFO) refuseAfterShutdown() {
+	if ev := &f.event; ev.kind == requested {
+		f.counters.Requests++
+		f.counters.Refused++
+		f.eff.GrantError(ev.req, f.down)
+	}
 }
 
 // overloaded is the error for a limit that is reached.

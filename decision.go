@@ -164,7 +164,9 @@ func (f *FIFO) move() {
 
 // settle lets the queue move if something has happened that may let it.
 func (f *FIFO) settle() {
-	f.endReservations()
+	if len(f.reservations) > 0 {
+		f.endReservations()
+	}
 	if f.moving && f.queued > 0 {
 		f.move()
 	}
@@ -175,7 +177,6 @@ func (f *FIFO) settle() {
 // those that are ready serve what they can (R7), and where nobody can ever be
 // served everybody learns why (R19).
 func (f *FIFO) serveReady() {
-	f.meet()
 	f.rank()
 	for _, m := range f.order {
 		if m.swap != nil {
@@ -200,7 +201,7 @@ func (f *FIFO) serve(m *model) int {
 			break
 		}
 		f.take(r)
-		if f.grant(m, r.req) {
+		if f.grant(m, &r.req) {
 			granted++
 		}
 	}
@@ -209,18 +210,18 @@ func (f *FIFO) serve(m *model) int {
 
 // grant answers a request of m with a lease, and reports whether its caller took
 // it.
-func (f *FIFO) grant(m *model, req HandlerReq) bool {
+func (f *FIFO) grant(m *model, req *HandlerReq) bool {
 	last := m.lastUsed
 	req.Lease = f.lease(m)
 	m.lastUsed = req.Lease
 	f.counters.Granted++
-	if f.eff.GrantServe(req, m.name) {
+	if f.eff.GrantServe(*req, m.name) {
 		return true
 	}
 	f.counters.Granted--
 	f.counters.Cancelled++
 	m.lastUsed = last
-	f.endLease(m, req.Lease)
+	f.endLease(req.Lease)
 	return false
 }
 

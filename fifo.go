@@ -71,9 +71,9 @@ type FIFO struct {
 	queued    int      // requests that wait, in all
 	byRespond map[chan HandlerResp]*request
 	arrivals  uint64 // requests so far: the latest arrival number
-	leases    map[uint64]*model
+	leases    ledger
 	lastLease uint64
-	peak      int     // of queued and leases, since they were both 0
+	peak      int     // of queued, since it was 0
 	swaps     []*swap // outstanding, in the order of their start
 	impatient bool    // a swap was cancelled, and no load has served anybody since
 
@@ -91,15 +91,15 @@ type FIFO struct {
 	counters  Counters
 	down      error // the error of the shutdown
 
-	inbox    []event  // that came, in order
-	handled  int      // of these
+	event    event    // that is handled or, while pending, comes next
+	pending  bool     // event is to be handled
+	inbox    []event  // that came after it, in order
 	outbox   []effect // that are decided and not carried out
 	handling bool     // a step is under way
 	looked   bool     // the step has had its look
 	moving   bool     // the queue has to move before the step ends
-	arriving bool     // newcomer is neither answered nor waiting
-	newcomer HandlerReq
-	priority int // of the newcomer
+	arriving bool     // the request of event is neither answered nor waiting
+	priority int      // of that request
 	clocked  bool
 	clock    time.Time // in this step, if clocked
 	loose    []*model  // whose records may have nothing to hold, at the end of the step
@@ -138,7 +138,6 @@ func NewFIFO(name string, logger *slog.Logger, swapper Swapper, eff Effects, opt
 		opts:      opts,
 		models:    make(map[string]*model),
 		byRespond: make(map[chan HandlerResp]*request),
-		leases:    make(map[uint64]*model),
 		epoch:     1,
 	}
 	f.planner, _ = swapper.(Planner)
@@ -158,25 +157,36 @@ func FIFOFactory(swapper Swapper, opts FIFOOptions) Factory {
 }
 
 // OnRequest implements [Scheduler].
-func (f *FIFO) OnRequest(req HandlerReq) { f.on(event{kind: requested, req: req}) }
+func (f *FIFO) OnRequest(req HandlerReq) {
+	f.receive(requested).req = req
+	f.run()
+}
 
 // OnCancel implements [Canceler].
-func (f *FIFO) OnCancel(req HandlerReq) { f.on(event{kind: cancelled, req: req}) }
+func (f *FIFO) OnCancel(req HandlerReq) {
+	f.receive(cancelled).req = req
+	f.run()
+}
 
 // OnSwapDone implements [Scheduler].
-func (f *FIFO) OnSwapDone(ev SwapDone) {
-	f.on(event{kind: swapDone, req: HandlerReq{Model: ev.ModelID}, err: ev.Err})
+func (f *FIFO) OnSwapDone(done SwapDone) {
+	ev := f.receive(swapDone)
+	ev.req.Model, ev.err = done.ModelID, done.Err
+	f.run()
 }
 
 // OnServeDone implements [Scheduler].
-func (f *FIFO) OnServeDone(ev ServeDoneEvent) {
-	f.on(event{kind: serveDone, req: HandlerReq{Model: ev.ModelID, Lease: ev.Lease}})
+func (f *FIFO) OnServeDone(done ServeDoneEvent) {
+	ev := f.receive(serveDone)
+	ev.req.Model, ev.req.Lease = done.ModelID, done.Lease
+	f.run()
 }
 
 // OnUnload implements [Scheduler].
 func (f *FIFO) OnUnload(targets []string, timeout time.Duration) {
-	targets = slices.Compact(slices.Sorted(slices.Values(targets)))
-	f.on(event{kind: unloaded, targets: targets, timeout: timeout})
+	ev := f.receive(unloaded)
+	ev.targets, ev.timeout = slices.Compact(slices.Sorted(slices.Values(targets))), timeout
+	f.run()
 }
 
 // OnShutdown implements [Scheduler].
@@ -184,12 +194,13 @@ func (f *FIFO) OnShutdown(err error) {
 	if err == nil {
 		err = ErrShutdown
 	}
-	f.on(event{kind: shutDown, err: err})
+	f.receive(shutDown).err = err
+	f.run()
 }
 
 // cancel handles a caller who has left.
-func (f *FIFO) cancel(req HandlerReq) {
-	if r := f.byRespond[req.Respond]; r != nil {
+func (f *FIFO) cancel(respond chan HandlerResp) {
+	if r := f.byRespond[respond]; r != nil {
 		f.drop(r)
 	}
 }
@@ -265,12 +276,10 @@ func (f *FIFO) serveDone(name string, lease uint64) {
 	if lease == 0 {
 		lease = f.oldestLease(name)
 	}
-	m := f.leases[lease]
-	if m == nil {
+	if !f.endLease(lease) {
 		f.ignore("serve done", name)
 		return
 	}
-	f.endLease(m, lease)
 	f.moving = true
 }
 

@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"math"
-	"slices"
 	"time"
 )
 
@@ -107,7 +106,8 @@ func (f *FIFO) sweep() {
 			delete(f.models, m.name)
 		}
 	}
-	f.loose = reuse(f.loose)
+	clear(f.loose)
+	f.loose = empty(f.loose)
 }
 
 // remembered reports whether m was ever loaded or granted.
@@ -117,45 +117,6 @@ func (m *model) remembered() bool { return m.loadKnown || m.failures > 0 || m.la
 func (m *model) holds() bool {
 	return m.queue.n > 0 || m.open > 0 || m.swap != nil || m.leaving != nil ||
 		m.reservation != nil || m.closedBy != nil
-}
-
-// lease issues the number of a grant on m.
-func (f *FIFO) lease(m *model) uint64 {
-	f.lastLease++
-	f.leases[f.lastLease] = m
-	if len(m.unended) > 2*m.open+8 {
-		m.unended = slices.DeleteFunc(m.unended, func(n uint64) bool { return f.leases[n] == nil })
-	}
-	m.unended = append(m.unended, f.lastLease)
-	m.open++
-	m.inFlight++
-	return f.lastLease
-}
-
-// endLease ends a lease of m. One that is written off does not count.
-func (f *FIFO) endLease(m *model, lease uint64) {
-	delete(f.leases, lease)
-	if lease > m.writtenOff {
-		m.inFlight--
-	}
-	if m.open--; m.open == 0 {
-		m.unended = reuse(m.unended)
-		f.release(m)
-	}
-	f.shrink()
-}
-
-// oldestLease returns the lease of a model that was granted first among those
-// that have not ended, 0 if there is none.
-func (f *FIFO) oldestLease(name string) uint64 {
-	m := f.models[name]
-	if m == nil || m.open == 0 {
-		return 0
-	}
-	for f.leases[m.unended[0]] == nil {
-		m.unended = m.unended[1:]
-	}
-	return m.unended[0]
 }
 
 // hasSlot reports whether one more request may be in flight for m (R9).
@@ -197,21 +158,20 @@ func (f *FIFO) coolingDown(m *model) time.Duration {
 	return max(0, m.coolUntil.Sub(f.now()))
 }
 
-// shrink gives back what the maps took at a peak once they are empty, because a
-// map that has grown stays as large.
+// shrink gives back what the map took at a peak once it is empty, because a map
+// that has grown stays as large.
 func (f *FIFO) shrink() {
-	if f.peak = max(f.peak, f.queued, len(f.leases)); f.peak > roomy && f.queued == 0 && len(f.leases) == 0 {
+	if f.peak = max(f.peak, f.queued); f.peak > roomy && f.queued == 0 {
 		f.peak = 0
-		f.leases = make(map[uint64]*model)
 		f.byRespond = make(map[chan HandlerResp]*request)
 	}
 }
 
-// reuse empties s, and keeps its memory unless that is a lot.
-func reuse[T any](s []T) []T {
+// empty returns s without its elements, which hold nothing any more, and keeps its
+// memory unless that is a lot.
+func empty[T any](s []T) []T {
 	if cap(s) > roomy {
 		return nil
 	}
-	clear(s)
 	return s[:0]
 }

@@ -70,13 +70,13 @@ func (f *FIFO) tellAll() {
 	f.shifted = false
 }
 
-// place tells r, the newest request, its place. Among the exact ones it moves
-// others, and they are told together.
+// place tells r, the newest request, its place. One among the exact places that is
+// not the last moves others, and they are told together.
 func (f *FIFO) place(r *request) {
 	if f.listeners == 0 {
 		return
 	}
-	place := 0
+	place, behind := 0, 0
 	for _, m := range f.waiting {
 		if m.loading() {
 			continue
@@ -84,13 +84,15 @@ func (f *FIFO) place(r *request) {
 		for i := range m.queue.classes {
 			if c := &m.queue.classes[i]; c.priority >= r.priority {
 				place += c.n
+			} else {
+				behind += c.n
 			}
 		}
 	}
-	if place > exact {
-		f.tell(r, place)
-	} else {
+	if place <= exact && behind > 0 {
 		f.shifted = true
+	} else {
+		f.tell(r, place)
 	}
 }
 

@@ -121,17 +121,17 @@ func (q *queue) each(fn func(r *request)) {
 	}
 }
 
-// enqueue makes req, which has just arrived, wait for m.
-func (f *FIFO) enqueue(m *model, req HandlerReq) *request {
-	r := &request{req: req, model: m, priority: f.priority, arrival: f.arrivals, since: f.now(), told: untold}
+// enqueue makes the request that has just arrived wait for m.
+func (f *FIFO) enqueue(m *model) *request {
+	r := &request{req: f.event.req, model: m, priority: f.priority, arrival: f.arrivals, since: f.now(), told: untold}
 	if m.queue.n == 0 {
 		m.index = len(f.waiting)
 		f.waiting = append(f.waiting, m)
 	}
 	m.queue.push(r)
 	f.queued++
-	if req.Respond != nil {
-		f.byRespond[req.Respond] = r
+	if r.req.Respond != nil {
+		f.byRespond[r.req.Respond] = r
 	}
 	f.listen(r)
 	return r
@@ -206,6 +206,9 @@ func (f *FIFO) meet() {
 // rank puts the models that somebody waits for into f.order, by their first
 // requests (R6).
 func (f *FIFO) rank() {
+	for i := len(f.waiting) - 1; i >= 0; i-- {
+		f.first(f.waiting[i], everybody)
+	}
 	f.order = append(f.order[:0], f.waiting...)
 	slices.SortFunc(f.order, func(a, b *model) int {
 		if a.queue.classes[0].head.before(b.queue.classes[0].head) {

@@ -41,6 +41,9 @@ func (i *intent) stops(name string) bool {
 // ends reservations, takes new ones, and closes models. There is no timer because
 // it is arrivals that overtake.
 func (f *FIFO) look() {
+	if f.queued == 0 && len(f.reservations) == 0 {
+		return
+	}
 	f.meet()
 	if f.opts.Patience < 0 {
 		return

@@ -40,20 +40,44 @@ type effect struct {
 	timeout time.Duration
 }
 
-// on handles an event, or leaves it to the step under way if the call came from
-// within one (R17).
-func (f *FIFO) on(ev event) {
-	f.inbox = append(f.inbox, ev)
+// receive returns the place for an event that has come: it is the present event,
+// or waits in the inbox if the call comes from within a step (R17).
+func (f *FIFO) receive(k kind) *event {
+	ev := &f.event
+	if f.handling || f.pending {
+		f.inbox = append(f.inbox, event{})
+		ev = &f.inbox[len(f.inbox)-1]
+	} else {
+		f.pending = true
+	}
+	ev.kind = k
+	return ev
+}
+
+// run handles what has come, unless a step is under way that will.
+func (f *FIFO) run() {
 	if f.handling {
 		return
 	}
 	f.handling = true
 	defer f.leave()
-	for f.handled < len(f.inbox) {
+	for f.pending {
 		f.step()
+		f.next()
 	}
-	f.inbox, f.handled = reuse(f.inbox), 0
 	f.handling = false
+}
+
+// next makes the next event of the inbox the present one.
+func (f *FIFO) next() {
+	if len(f.inbox) == 0 {
+		return
+	}
+	f.event, f.pending = f.inbox[0], true
+	f.inbox[0] = event{}
+	if f.inbox = f.inbox[1:]; len(f.inbox) == 0 {
+		f.inbox = nil
+	}
 }
 
 // leave ends the handling of events that a panic cuts short. What the step has
@@ -67,45 +91,47 @@ func (f *FIFO) leave() {
 	f.moving = true
 	if f.arriving {
 		f.arriving = false
-		f.enqueue(f.record(f.newcomer.Model), f.newcomer)
+		f.enqueue(f.record(f.event.req.Model))
+	}
+	if !f.pending {
+		f.next()
 	}
 }
 
-// step handles the next event. One that completes a step has no look of its own,
-// so that a Swapper that always panics does not keep it from being handled.
+// step handles the present event. One that completes a step has no look of its
+// own, so that a Swapper that always panics does not keep it from being handled.
 func (f *FIFO) step() {
 	f.fresh, f.clocked = false, false
 	f.renew()
-	f.flush()
-	if !f.looked && f.down == nil && f.inbox[f.handled].kind != shutDown {
+	if len(f.outbox) > 0 {
+		f.flush()
+	}
+	if !f.looked && f.down == nil && f.event.kind != shutDown {
 		f.looked = true
 		f.look()
 		f.renew()
 	}
-	ev := f.inbox[f.handled]
-	f.inbox[f.handled] = event{}
-	f.handled++
-	if f.down == nil {
-		f.handle(ev)
+	f.pending = false
+	if f.down != nil {
+		f.refuseAfterShutdown()
+	} else {
+		f.handle()
 		f.settle()
 		f.tellAll()
-	} else if ev.kind == requested {
-		f.counters.Requests++
-		f.counters.Refused++
-		f.eff.GrantError(ev.req, f.down)
 	}
-	f.sweep()
-	f.newcomer = HandlerReq{}
+	if len(f.loose) > 0 {
+		f.sweep()
+	}
 	f.looked = false
 }
 
-// handle hands ev to the rule that it is for.
-func (f *FIFO) handle(ev event) {
-	switch ev.kind {
+// handle hands the event to the rule that it is for.
+func (f *FIFO) handle() {
+	switch ev := &f.event; ev.kind {
 	case requested:
-		f.request(ev.req)
+		f.request(&ev.req)
 	case cancelled:
-		f.cancel(ev.req)
+		f.cancel(ev.req.Respond)
 	case swapDone:
 		f.swapDone(ev.req.Model, ev.err)
 	case serveDone:
