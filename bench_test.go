@@ -10,26 +10,36 @@ import (
 // benchHost is a host that grants whatever it is told to and does nothing else:
 // what is measured is the scheduler.
 type benchHost struct {
-	running map[string]ProcessState
+	states  map[string]ProcessState
+	running map[string]ProcessState // those that are not stopped
 	granted []ServeDoneEvent
 	swaps   []string
 }
 
 func newBenchHost(models, ready int) *benchHost {
-	h := &benchHost{running: make(map[string]ProcessState)}
+	h := &benchHost{states: make(map[string]ProcessState), running: make(map[string]ProcessState)}
 	for i := range models {
-		h.running[benchModel(i)] = StateStopped
+		h.set(benchModel(i), StateStopped)
 		if i < ready {
-			h.running[benchModel(i)] = StateReady
+			h.set(benchModel(i), StateReady)
 		}
 	}
 	return h
 }
 
+func (h *benchHost) set(id string, s ProcessState) {
+	h.states[id] = s
+	if s == StateStopped {
+		delete(h.running, id)
+	} else {
+		h.running[id] = s
+	}
+}
+
 func benchModel(i int) string { return fmt.Sprintf("model-%02d", i) }
 
 func (h *benchHost) ModelState(id string) (ProcessState, bool) {
-	s, ok := h.running[id]
+	s, ok := h.states[id]
 	return s, ok
 }
 
@@ -37,9 +47,9 @@ func (h *benchHost) RunningModels() map[string]ProcessState { return h.running }
 
 func (h *benchHost) StartSwap(id string, evict []string) {
 	for _, e := range evict {
-		h.running[e] = StateStopped
+		h.set(e, StateStopped)
 	}
-	h.running[id] = StateStarting
+	h.set(id, StateStarting)
 	h.swaps = append(h.swaps, id)
 }
 
@@ -63,7 +73,7 @@ func (h *benchHost) serveAll(f *FIFO) {
 		swaps := h.swaps
 		h.swaps = nil
 		for _, id := range swaps {
-			h.running[id] = StateReady
+			h.set(id, StateReady)
 			f.OnSwapDone(SwapDone{ModelID: id})
 		}
 	}

@@ -40,7 +40,7 @@ func (f *FIFO) loadStarted(m *model) {
 
 // loadEnded puts the requests that m's load has not served into the queue.
 func (f *FIFO) loadEnded(m *model) {
-	f.shifted = true
+	f.shifted = f.shifted || m.queue.n > 0
 	m.queue.each(func(r *request) {
 		r.told = untold
 		if r.req.PositionCh != nil {
@@ -173,7 +173,7 @@ func (c *cursors) next() *request {
 func (c *cursors) end() { clear((*c)[:cap(*c)]) }
 
 func (c cursors) Len() int           { return len(c) }
-func (c cursors) Less(i, j int) bool { return c[i].next.before(c[j].next) }
+func (c cursors) Less(i, j int) bool { return compare(c[i].next, c[j].next) < 0 }
 func (c cursors) Swap(i, j int)      { c[i], c[j] = c[j], c[i] }
 
 // Push and Pop complete heap.Interface. Cursors are only begun and used up.

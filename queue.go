@@ -23,9 +23,12 @@ func (r *request) alive() bool {
 	return r.req.Ctx == nil || r.req.Ctx.Err() == nil
 }
 
-// before is the rank of R6: by priority, then arrival.
-func (r *request) before(s *request) bool {
-	return r.priority > s.priority || r.priority == s.priority && r.arrival < s.arrival
+// compare is the rank of R6: by priority, then arrival.
+func compare(a, b *request) int {
+	if a.priority != b.priority {
+		return cmp.Compare(b.priority, a.priority)
+	}
+	return cmp.Compare(a.arrival, b.arrival)
 }
 
 // class holds the waiting requests of one model and one priority, by arrival.
@@ -203,17 +206,18 @@ func (f *FIFO) meet() {
 	}
 }
 
-// rank puts the models that somebody waits for into f.order, by their first
-// requests (R6).
+// rank sorts the models that somebody waits for by their first requests (R6),
+// which hardly changes their order from one time to the next, and puts them into
+// f.order, since serving takes models from f.waiting.
 func (f *FIFO) rank() {
 	for i := len(f.waiting) - 1; i >= 0; i-- {
 		f.first(f.waiting[i], everybody)
 	}
-	f.order = append(f.order[:0], f.waiting...)
-	slices.SortFunc(f.order, func(a, b *model) int {
-		if a.queue.classes[0].head.before(b.queue.classes[0].head) {
-			return -1
-		}
-		return 1
+	slices.SortFunc(f.waiting, func(a, b *model) int {
+		return compare(a.queue.classes[0].head, b.queue.classes[0].head)
 	})
+	for i, m := range f.waiting {
+		m.index = i
+	}
+	f.order = append(f.order[:0], f.waiting...)
 }

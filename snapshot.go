@@ -178,10 +178,7 @@ func (f *FIFO) inOrder() []*request {
 			}
 			return 1
 		}
-		if a.before(b) {
-			return -1
-		}
-		return 1
+		return compare(a, b)
 	})
 	return order
 }
