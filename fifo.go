@@ -131,6 +131,9 @@ func NewFIFO(name string, logger *slog.Logger, swapper Swapper, eff Effects, opt
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
+	if opts.Patience == 0 {
+		opts.Patience = 10 * time.Minute
+	}
 	f := &FIFO{
 		log:       logger.With("scheduler", name),
 		swapper:   swapper,

@@ -104,9 +104,12 @@ func (q *queue) first(limit uint64) *request {
 
 // oldest returns the request that arrived first, nil if there is none.
 func (q *queue) oldest() *request {
-	var oldest *request
-	for i := range q.classes {
-		if r := q.classes[i].head; oldest == nil || r.arrival < oldest.arrival {
+	if len(q.classes) == 0 {
+		return nil
+	}
+	oldest := q.classes[0].head
+	for i := 1; i < len(q.classes); i++ {
+		if r := q.classes[i].head; r.arrival < oldest.arrival {
 			oldest = r
 		}
 	}
@@ -200,7 +203,7 @@ func (f *FIFO) first(m *model, limit uint64) *request {
 func (f *FIFO) meet() {
 	for i := len(f.waiting) - 1; i >= 0; i-- {
 		m := f.waiting[i]
-		if f.oldest(m) != nil {
+		if r := f.oldest(m); r != nil && r != m.queue.classes[0].head {
 			f.first(m, everybody)
 		}
 	}

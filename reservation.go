@@ -9,11 +9,10 @@ import (
 // The figures of R8. They come from simulation; anything near them does about as
 // well.
 const (
-	defaultPatience = 10 * time.Minute
-	defaultLoad     = 10 * time.Second // until a load is known
-	leastPrice      = time.Second
-	overduePrices   = 5 // a model is overdue after so many prices
-	closingPrices   = 2 // a model may stay ready for so many of the holder's
+	defaultLoad   = 10 * time.Second // until a load is known
+	leastPrice    = time.Second
+	overduePrices = 5 // a model is overdue after so many prices
+	closingPrices = 2 // a model may stay ready for so many of the holder's
 )
 
 // reservation keeps room for a model that has waited for too long. This is EASY
@@ -67,12 +66,7 @@ func (f *FIFO) loadOf(m *model) time.Duration {
 // patience is Patience or some prices of m, whichever is less. The price is what
 // it takes to get m loaded.
 func (f *FIFO) patience(m *model, prices time.Duration) time.Duration {
-	price := max(leastPrice, f.loadOf(m)+f.drain)
-	bound := f.opts.Patience
-	if bound == 0 {
-		bound = defaultPatience
-	}
-	return min(bound, prices*price)
+	return min(f.opts.Patience, prices*max(leastPrice, f.loadOf(m)+f.drain))
 }
 
 // overdue reports whether r has waited for so long that its model is overdue.
@@ -137,10 +131,15 @@ func (f *FIFO) end(r *reservation) {
 // the order of their oldest requests.
 func (f *FIFO) takeReservations() {
 	f.order = f.order[:0]
+	early := f.now().Add(-min(f.opts.Patience, overduePrices*leastPrice))
 	for _, m := range f.waiting {
-		if m.reservation == nil && m.swap == nil && f.overdue(m.queue.oldest()) {
+		r := m.queue.oldest()
+		if !r.since.After(early) && m.reservation == nil && m.swap == nil && f.overdue(r) {
 			f.order = append(f.order, m)
 		}
+	}
+	if len(f.order) == 0 {
+		return
 	}
 	slices.SortFunc(f.order, func(a, b *model) int {
 		return cmp.Compare(a.queue.oldest().arrival, b.queue.oldest().arrival)
