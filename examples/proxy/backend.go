@@ -1,0 +1,37 @@
+package main
+
+import (
+	"context"
+	"net/url"
+	"time"
+)
+
+// backend is what a model is made of: a way to start it. A local process is the
+// first kind ([process]); a container or a machine elsewhere would be a further
+// file, and nothing else would change.
+type backend interface {
+	// start begins one start of the model and returns without waiting until it is
+	// ready. An error means that nothing is left of the try. It is called by one
+	// goroutine at a time, and only while no earlier instance is left.
+	start(ctx context.Context) (instance, error)
+}
+
+// instance is one start of a model, until its end. Its methods may be called by
+// several goroutines at once.
+type instance interface {
+	// url is where it answers. It stays the same.
+	url() *url.URL
+	// ready waits until the instance answers, and returns nil. It returns an error
+	// if the instance ends before that, takes longer than it may, or ctx ends; the
+	// instance is then the caller's to stop.
+	ready(ctx context.Context) error
+	// stop asks the instance to end, waits for as long as grace, then ends it by
+	// force. It returns nil when nothing is left of it, also if it had ended
+	// before, and an error if something is left all the same. 0 or less: by force
+	// at once.
+	stop(grace time.Duration) error
+	// exited is closed when nothing is left of the instance: its memory is free.
+	exited() <-chan struct{}
+	// err says how it ended, with what it said last. It is nil while exited is open.
+	err() error
+}
