@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"example.com/scheduler"
+)
+
+// load waits until model is ready, and brings that about.
+func (h *host) load(ctx context.Context, model string) error {
+	t := h.request(ctx, model, 0)
+	select {
+	case resp := <-t.req.Respond:
+		if resp.Err == nil {
+			resp.HandleFunc(nil, nil)
+		}
+		return resp.Err
+	case <-ctx.Done():
+		h.leave(t)
+		return context.Cause(ctx)
+	}
+}
+
+// unload unloads models, all of them if none is named, and waits until their
+// processes are gone or ctx ends. It returns an error, and does nothing, if one of
+// them is unknown.
+func (h *host) unload(ctx context.Context, models ...string) (err error) {
+	var gone []<-chan struct{}
+	ok := h.do(func() {
+		if len(models) == 0 {
+			for name := range h.models {
+				models = append(models, name)
+			}
+		}
+		for _, name := range models {
+			if m := h.models[name]; m == nil || m.removed {
+				err = fmt.Errorf("%w: %q", scheduler.ErrModelNotFound, name)
+				return
+			}
+		}
+		for _, name := range models {
+			gone = h.models[name].pending(gone)
+		}
+		h.sched.OnUnload(models, 0)
+	})
+	if !ok {
+		return scheduler.ErrShutdown
+	}
+	for _, ch := range gone {
+		select {
+		case <-ch:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	if len(gone) > 0 {
+		h.do(func() {}) // The run loop has noticed the exits that were under way.
+	}
+	return err
+}
+
+// pending appends what has to end before nothing of m is left.
+func (m *model) pending(gone []<-chan struct{}) []<-chan struct{} {
+	if m.swap != nil {
+		gone = append(gone, m.swap.done)
+	}
+	if m.inst != nil {
+		gone = append(gone, m.inst.exited())
+	}
+	return gone
+}
+
+// shutdown ends the host. Whoever waits is refused, and so is whoever comes later;
+// loads are cancelled. What is in flight may finish until ctx ends. Then every
+// process is stopped, all of them at once, and the run loop ends. An error says
+// what is left all the same.
+func (h *host) shutdown(ctx context.Context) error {
+	h.do(h.close)
+	select {
+	case <-h.idle:
+	case <-ctx.Done():
+	}
+	var stops []func() error
+	h.do(func() { stops = h.stopAll() })
+	err := inParallel(stops)
+	if err == nil {
+		select {
+		case <-h.gone:
+		case <-time.After(lastWait):
+			err = errors.New("handlers have not returned")
+		}
+	}
+	h.quitOnce.Do(func() { close(h.quit) })
+	<-h.ended
+	h.transport.CloseIdleConnections()
+	return err
+}
+
+// lastWait is how long handlers may take to return once their model is gone.
+const lastWait = 5 * time.Second
+
+// close begins the shutdown.
+func (h *host) close() {
+	h.closing = true
+	h.sched.OnShutdown(nil)
+	for _, m := range h.models {
+		m.stopExpiry()
+		if m.swap != nil {
+			m.swap.cancel(errStopped)
+		}
+	}
+}
+
+// stopAll returns what stops each process that is left, and waits for each swap.
+func (h *host) stopAll() (stops []func() error) {
+	for _, m := range h.models {
+		if s := m.swap; s != nil {
+			stops = append(stops, func() error { <-s.done; return nil })
+		}
+		if inst, grace := m.inst, time.Duration(m.cfg.StopTimeout); inst != nil {
+			h.set(m, scheduler.StateStopping)
+			stops = append(stops, func() error { return stopped(m.name, inst, grace) })
+		}
+	}
+	return stops
+}
+
+// kill ends every process by force, and whatever is in flight with it.
+func (h *host) kill() {
+	h.do(func() {
+		for _, m := range h.models {
+			if m.swap != nil {
+				m.swap.cancel(errStopped)
+			}
+			if m.inst != nil {
+				go h.report(m.name, m.inst, 0)
+			}
+		}
+	})
+}
+
+// checkEnd tells shutdown how far it is.
+func (h *host) checkEnd() {
+	if !h.closing {
+		return
+	}
+	if h.inFlight == 0 {
+		closeOnce(h.idle)
+	}
+	if h.inFlight == 0 && h.swaps == 0 && !h.anyInstance() {
+		closeOnce(h.gone)
+	}
+}
+
+// anyInstance reports whether a process is left.
+func (h *host) anyInstance() bool {
+	for _, m := range h.models {
+		if m.inst != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// closeOnce closes ch unless it is closed. Only the run loop closes it.
+func closeOnce(ch chan struct{}) {
+	select {
+	case <-ch:
+	default:
+		close(ch)
+	}
+}

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"reflect"
+	"time"
+
+	"example.com/scheduler"
+)
+
+// policy is the Swapper, which a reload replaces.
+type policy struct{ *scheduler.GroupSwapper }
+
+// reload makes cfg, which has been checked, the configuration. Requests in flight
+// finish. What belongs to the scheduler as a whole (queue) is taken over at the
+// next start only.
+func (h *host) reload(cfg *config) error {
+	swapper, err := cfg.swapper()
+	if err != nil {
+		return err
+	}
+	ok := h.do(func() {
+		h.policy.GroupSwapper = swapper
+		h.cfg.Store(cfg)
+		h.configure(cfg)
+		h.sched.OnUnload(nil, 0) // The Swapper's rules have changed.
+	})
+	if !ok {
+		return scheduler.ErrShutdown
+	}
+	return nil
+}
+
+// configure adds, changes and removes models as cfg says.
+func (h *host) configure(cfg *config) {
+	for name, mc := range cfg.Models {
+		m := h.models[name]
+		if m == nil {
+			m = &model{name: name, out: newOutput(), state: scheduler.StateStopped, since: time.Now()}
+			h.models[name] = m
+		}
+		h.replace(m, mc)
+	}
+	for name, m := range h.models {
+		if cfg.Models[name] == nil {
+			m.removed = true
+			h.yield(m)
+		}
+	}
+}
+
+// replace gives m another configuration. If that means another process, it waits
+// until the present one has nothing in flight.
+func (h *host) replace(m *model, cfg *modelConfig) {
+	m.removed = false
+	if m.cfg != nil && m.cfg.sameProcess(cfg) {
+		m.cfg, m.next = cfg, nil
+		if m.inFlight == 0 {
+			h.rest(m)
+		}
+		return
+	}
+	m.next = cfg
+	h.yield(m)
+}
+
+// yield lets the present process of m go as soon as nothing is in flight.
+func (h *host) yield(m *model) {
+	switch {
+	case m.inst == nil && m.swap == nil:
+		h.adopt(m)
+	case m.inFlight == 0:
+		h.rest(m)
+	}
+}
+
+// adopt takes over what a reload has left for m, now that nothing of its process
+// is left or wanted.
+func (h *host) adopt(m *model) {
+	if m.removed && m.inst == nil && m.swap == nil {
+		delete(h.models, m.name)
+		return
+	}
+	if m.next != nil {
+		m.cfg, m.next = m.next, nil
+		m.backend = h.newBackend(m.name, m.cfg, m.out, h.log)
+	}
+}
+
+// sameProcess reports whether a process of c serves for other as well: they differ
+// at most in what only the proxy looks at.
+func (c *modelConfig) sameProcess(other *modelConfig) bool {
+	a, b := c.processPart(), other.processPart()
+	return reflect.DeepEqual(a, b)
+}
+
+// processPart returns a copy of c with only what its process is started with.
+func (c *modelConfig) processPart() modelConfig {
+	return modelConfig{
+		Command:     c.Command,
+		StopCommand: c.StopCommand,
+		Env:         c.Env,
+		Dir:         c.Dir,
+		URL:         c.URL,
+		Health:      c.Health,
+		LoadTimeout: c.LoadTimeout,
+		StopTimeout: c.StopTimeout,
+	}
+}
+
+// limits returns the limits of a model. One that has been replaced grants to
+// nobody new until its last request has ended.
+func (h *host) limits(id string) scheduler.Limits {
+	m := h.models[id]
+	if m == nil {
+		return scheduler.Limits{}
+	}
+	l := scheduler.Limits{Concurrency: m.cfg.Concurrency, Capacity: m.cfg.Capacity}
+	if m.next != nil {
+		l.Concurrency = 1
+	}
+	return l
+}

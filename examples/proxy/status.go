@@ -1,0 +1,111 @@
+package main
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"example.com/scheduler"
+)
+
+// status is what the host knows at one moment.
+type status struct {
+	Time      time.Time          `json:"time"`
+	Models    []modelStatus      `json:"models"` // configured, or with a process left, by name
+	Scheduler scheduler.Snapshot `json:"scheduler"`
+}
+
+// modelStatus is one model.
+type modelStatus struct {
+	Model       string                 `json:"model"`
+	Description string                 `json:"description,omitempty"`
+	State       scheduler.ProcessState `json:"state"`
+	Since       time.Time              `json:"since"`         // of State
+	URL         string                 `json:"url,omitempty"` // of its process, if it has one
+	InFlight    int                    `json:"in_flight"`     // handlers that have not returned
+	LastError   string                 `json:"last_error,omitempty"`
+	Outdated    bool                   `json:"outdated,omitempty"` // a reload waits for its requests in flight
+}
+
+// status asks the run loop. It is empty once that has ended.
+func (h *host) status() (s status) {
+	h.ask(func() {
+		s = status{Time: time.Now(), Models: []modelStatus{}, Scheduler: h.sched.Snapshot()}
+		for _, name := range slices.Sorted(maps.Keys(h.models)) {
+			s.Models = append(s.Models, h.models[name].status())
+		}
+	})
+	return s
+}
+
+// status describes m.
+func (m *model) status() modelStatus {
+	s := modelStatus{
+		Model:       m.name,
+		Description: m.cfg.Description,
+		State:       m.state,
+		Since:       m.since,
+		InFlight:    m.inFlight,
+		LastError:   m.lastError,
+		Outdated:    m.next != nil || m.removed,
+	}
+	if m.inst != nil {
+		s.URL = m.inst.url().String()
+	}
+	return s
+}
+
+// waiting returns how many requests wait for a model.
+func (h *host) waiting(name string) int {
+	models := h.sched.Snapshot().Models
+	i, found := slices.BinarySearchFunc(models, name, func(m scheduler.ModelStatus, name string) int {
+		return cmp.Compare(m.Model, name)
+	})
+	if !found {
+		return 0
+	}
+	return models[i].Waiting
+}
+
+// output returns what the processes of a model have printed, nil if there is no
+// such model.
+func (h *host) output(name string) (out *output) {
+	h.ask(func() {
+		if m := h.models[name]; m != nil {
+			out = m.out
+		}
+	})
+	return out
+}
+
+// changed returns a channel that is closed at the next change of anything in
+// status.
+func (h *host) changed() <-chan struct{} { return h.watch.changed() }
+
+// watch wakes those who wait for the next change.
+type watch struct {
+	mu   sync.Mutex
+	next chan struct{} // nil: nobody waits
+}
+
+// changed returns a channel that is closed at the next change.
+func (w *watch) changed() <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.next == nil {
+		w.next = make(chan struct{})
+	}
+	return w.next
+}
+
+// change wakes everybody who waits.
+func (w *watch) change() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.next != nil {
+		close(w.next)
+		w.next = nil
+	}
+}

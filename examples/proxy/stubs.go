@@ -1,0 +1,21 @@
+package main
+
+import (
+	"time"
+
+	"example.com/scheduler"
+)
+
+// Each of these goes when its file arrives.
+
+type output struct{}
+
+func newOutput() *output { return &output{} }
+
+type metrics struct{}
+
+func newMetrics() *metrics { return &metrics{} }
+
+func (m *metrics) loaded(string, time.Duration, error) {}
+
+func (c *config) swapper() (*scheduler.GroupSwapper, error) { return scheduler.NewGroupSwapper() }

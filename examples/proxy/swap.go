@@ -1,0 +1,288 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"example.com/scheduler"
+)
+
+var (
+	errLoadCancelled = errors.New("load cancelled")
+	errStopped       = errors.New("the proxy is stopping")
+)
+
+// model is what the run loop knows of a model. Nobody else touches it, except for
+// name.
+type model struct {
+	name    string
+	cfg     *modelConfig
+	backend backend
+	out     *output
+	next    *modelConfig // replaces cfg once nothing of the present one is left; nil: none
+	removed bool         // likewise, the whole model goes
+
+	state     scheduler.ProcessState
+	since     time.Time    // of state
+	inst      instance     // nil: nothing of it is left
+	upstream  http.Handler // passes requests on to inst, while ready
+	swap      *swap        // outstanding, of which it is the target
+	inFlight  int          // handlers that have not returned
+	uses      uint64       // grants so far
+	lastError string       // of a load or a crash
+	expiry    *time.Timer  // of its TTL; nil: none is running
+}
+
+// set changes the state of m.
+func (h *host) set(m *model, state scheduler.ProcessState) {
+	if m.state == state {
+		return
+	}
+	h.log.Debug("state", "model", m.name, "from", m.state, "to", state)
+	m.state, m.since = state, time.Now()
+	if state == scheduler.StateStopped {
+		delete(h.running, m.name)
+	} else {
+		h.running[m.name] = state
+	}
+}
+
+// swap is one StartSwap. Its goroutine runs it and reads what newSwap has put
+// down; the run loop settles it.
+type swap struct {
+	host    *host
+	model   *model
+	evict   []*model
+	stops   []func() error // everything that has to be gone before the load
+	backend backend        // nil: the target is ready already
+	inst    instance       // that backend has started
+	grace   time.Duration  // to stop what has been started in vain
+	cancel  context.CancelCauseFunc
+	ctx     context.Context
+	started time.Time
+	done    chan struct{} // closed when it has been settled
+	err     error
+}
+
+// newSwap prepares the swap of m on the run loop. From here on the evicted models
+// are stopping; they are stopped even if the load is cancelled. A target that is
+// stopping itself, or whose process will not go, has to be gone too.
+func (h *host) newSwap(m *model, evict []string) *swap {
+	s := &swap{host: h, model: m, started: time.Now(), done: make(chan struct{})}
+	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	m.swap = s
+	for _, id := range evict {
+		e := h.models[id]
+		s.evict = append(s.evict, e)
+		s.stopFirst(e)
+		h.set(e, scheduler.StateStopping)
+	}
+	if m.state != scheduler.StateReady {
+		if m.inst != nil {
+			s.stopFirst(m)
+		}
+		h.adopt(m)
+		s.backend, s.grace = m.backend, time.Duration(m.cfg.StopTimeout)
+		h.set(m, scheduler.StateStarting)
+	}
+	if h.closing {
+		s.cancel(errStopped)
+	}
+	return s
+}
+
+// stopFirst makes the swap stop what runs of m before it loads.
+func (s *swap) stopFirst(m *model) {
+	inst, grace := m.inst, time.Duration(m.cfg.StopTimeout)
+	if inst == nil {
+		return
+	}
+	s.stops = append(s.stops, func() error { return stopped(m.name, inst, grace) })
+}
+
+// stopped stops inst and says whose it is if that fails.
+func stopped(model string, inst instance, grace time.Duration) error {
+	if err := inst.stop(grace); err != nil {
+		return fmt.Errorf("model %q does not stop: %w", model, err)
+	}
+	return nil
+}
+
+// run carries the swap out. What it has started in vain it stops again, so that a
+// failed load leaves its memory free.
+func (s *swap) run() {
+	s.err = inParallel(s.stops)
+	if s.err == nil && s.backend != nil {
+		s.err = guarded(s.load)
+	}
+	if s.err != nil && s.inst != nil {
+		s.err = errors.Join(s.err, s.inst.stop(s.grace))
+	}
+}
+
+// load starts the target and waits until it is ready.
+func (s *swap) load() (err error) {
+	if s.ctx.Err() != nil {
+		return context.Cause(s.ctx)
+	}
+	if s.inst, err = s.backend.start(s.ctx); err != nil {
+		s.inst = nil
+		return err
+	}
+	s.host.do(func() { s.host.watchInstance(s.model, s.inst) })
+	return s.inst.ready(s.ctx)
+}
+
+// guarded calls fn and turns a panic into an error.
+func guarded(fn func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return fn()
+}
+
+// inParallel calls all of fns at once and joins their errors.
+func inParallel(fns []func() error) error {
+	errs := make([]error, len(fns))
+	var all sync.WaitGroup
+	for i, fn := range fns {
+		all.Go(func() { errs[i] = guarded(fn) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// settle takes s off the host's books. The scheduler is told next, so what the
+// swap has stopped must be known to have stopped by then.
+func (h *host) settle(s *swap) {
+	m := s.model
+	m.swap = nil
+	s.cancel(nil)
+	close(s.done)
+	for _, e := range s.evict {
+		h.noteExit(e, e.inst)
+	}
+	h.noteExit(m, m.inst)
+	if s.backend == nil {
+		return
+	}
+	h.metrics.loaded(m.name, time.Since(s.started), s.err)
+	switch {
+	case s.err == nil && m.inst != nil && m.state == scheduler.StateStarting:
+		m.lastError = ""
+		m.upstream = h.newUpstream(m.name, m.inst)
+		h.set(m, scheduler.StateReady)
+		h.log.Info("model ready", "model", m.name, "url", m.inst.url().String(), "load", time.Since(s.started))
+		return
+	case s.err != nil:
+		m.lastError = s.err.Error()
+		h.log.Warn("load failed", "model", m.name, "err", s.err)
+	}
+	if m.inst == nil {
+		h.set(m, scheduler.StateStopped)
+		h.adopt(m)
+	} else {
+		h.set(m, scheduler.StateStopping)
+	}
+}
+
+// watchInstance makes inst the instance of m, and notices its end.
+func (h *host) watchInstance(m *model, inst instance) {
+	m.inst = inst
+	go func() {
+		<-inst.exited()
+		h.post(func() { h.noteExit(m, inst) })
+	}()
+}
+
+// noteExit handles the end of inst, if it has ended and is m's still. It may come
+// a second time.
+func (h *host) noteExit(m *model, inst instance) {
+	if inst == nil || m.inst != inst {
+		return
+	}
+	select {
+	case <-inst.exited():
+	default:
+		return
+	}
+	if m.state == scheduler.StateReady {
+		m.lastError = fmt.Sprint(inst.err())
+		h.log.Error("model crashed", "model", m.name, "err", inst.err())
+	}
+	m.inst, m.upstream = nil, nil
+	m.stopExpiry()
+	if m.swap == nil || m.swap.backend == nil {
+		h.set(m, scheduler.StateStopped)
+		h.adopt(m)
+	}
+}
+
+// stop stops what runs of m in the background. 0 or less: with its own time-out.
+func (h *host) stop(m *model, grace time.Duration) {
+	if m.inst == nil {
+		return
+	}
+	if grace <= 0 {
+		grace = time.Duration(m.cfg.StopTimeout)
+	}
+	m.stopExpiry()
+	h.set(m, scheduler.StateStopping)
+	go h.report(m.name, m.inst, grace)
+}
+
+// report stops inst and says so if that fails: its memory is taken still, and
+// every swap that needs it will say so too.
+func (h *host) report(name string, inst instance, grace time.Duration) {
+	if err := stopped(name, inst, grace); err != nil {
+		h.log.Error(err.Error())
+	}
+}
+
+// rest handles that nothing is in flight for m: one that has been replaced or
+// removed stops, and the TTL of any other begins.
+func (h *host) rest(m *model) {
+	if m.state != scheduler.StateReady {
+		return
+	}
+	if m.next != nil || m.removed {
+		h.stop(m, 0)
+		return
+	}
+	m.stopExpiry()
+	if ttl := time.Duration(m.cfg.TTL); ttl > 0 {
+		uses := m.uses
+		m.expiry = time.AfterFunc(ttl, func() {
+			h.post(func() { h.expire(m, uses) })
+		})
+	}
+}
+
+// expire unloads m if nobody has used it since the TTL began. This is decided on
+// the run loop, so a request comes either before it and is served, or after it
+// and waits for a new load.
+func (h *host) expire(m *model, uses uint64) {
+	if m.uses != uses || m.state != scheduler.StateReady || h.closing {
+		return
+	}
+	if h.waiting(m.name) > 0 {
+		h.rest(m)
+		return
+	}
+	h.log.Info("model idle", "model", m.name, "ttl", time.Duration(m.cfg.TTL))
+	h.sched.OnUnload([]string{m.name}, 0)
+}
+
+// stopExpiry ends the TTL of m, if it has begun.
+func (m *model) stopExpiry() {
+	if m.expiry != nil {
+		m.expiry.Stop()
+		m.expiry = nil
+	}
+}
