@@ -1,9 +1,21 @@
 package main
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"example.com/scheduler"
+)
 
 // config is the configuration file. README.md beside this file explains every
-// field.
+// field. [parseConfig] makes one of a file; one that is made by hand needs
+// [config.complete]. After that it is never changed.
 type config struct {
 	Listen       string        `json:"listen"` // "127.0.0.1:8080"
 	Hosts        []string      `json:"hosts"`  // further Host headers that are ours while on loopback
@@ -15,14 +27,16 @@ type config struct {
 	MaxHeld      size          `json:"maxHeld"`      // over all waiting requests; "256MiB"
 	DrainTimeout duration      `json:"drainTimeout"` // how long requests in flight may go on at the end; "30s"
 	Preload      []string      `json:"preload"`      // models to load at the start, in this order
+
+	aliases map[string]string // alias to model, set by complete
 }
 
 // modelConfig is one model.
 type modelConfig struct {
 	Command     []string          `json:"command"`     // "${PORT}" and "${MODEL}" are replaced in every word
 	StopCommand []string          `json:"stopCommand"` // run instead of SIGTERM; "${PID}" too
-	Env         map[string]string `json:"env"`         // added to the environment of the proxy
-	Dir         string            `json:"dir"`         // working directory
+	Env         map[string]string `json:"env"`         // added to the environment of the proxy; replaced as in command
+	Dir         string            `json:"dir"`         // working directory; relative to the folder of the file
 	URL         string            `json:"url"`         // where it answers; "http://127.0.0.1:${PORT}"
 	Health      string            `json:"health"`      // path that answers 200 when ready; "/health"
 	LoadTimeout duration          `json:"loadTimeout"` // "5m"
@@ -44,7 +58,7 @@ type modelConfig struct {
 // modelConfigs are the models by name.
 type modelConfigs map[string]*modelConfig
 
-// groupConfig is a group of models that share memory: see scheduler.Group.
+// groupConfig is a group of models that share memory: see [scheduler.Group].
 type groupConfig struct {
 	Name       string   `json:"name"`
 	Members    []string `json:"members"`
@@ -53,7 +67,7 @@ type groupConfig struct {
 	Persistent bool     `json:"persistent"`
 }
 
-// queueConfig is what scheduler.FIFOOptions has, and a time-out.
+// queueConfig is what [scheduler.FIFOOptions] has, and a time-out.
 type queueConfig struct {
 	MaxQueue int      `json:"maxQueue"` // waiting requests in all; 0: no bound
 	Timeout  duration `json:"timeout"`  // how long a request may wait; 0: no bound
@@ -64,15 +78,146 @@ type queueConfig struct {
 // keyConfig is an API key. Exactly one of Key and KeyEnv is set.
 type keyConfig struct {
 	Name        string `json:"name"`
-	Key         string `json:"key"`
+	Key         secret `json:"key"`
 	KeyEnv      string `json:"keyEnv"`      // environment variable that holds the key
 	Priority    int    `json:"priority"`    // added to that of the model
 	MinPriority int    `json:"minPriority"` // bounds of X-Priority
 	MaxPriority int    `json:"maxPriority"`
 }
 
+// resolve returns the model that name stands for, which is name itself unless it
+// is an alias. It is false if there is none.
+func (c *config) resolve(name string) (model string, ok bool) {
+	if c.Models[name] != nil {
+		return name, true
+	}
+	model, ok = c.aliases[name]
+	return model, ok
+}
+
+// queueTimeout returns how long a request may wait for model. 0: no bound.
+func (c *config) queueTimeout(model string) time.Duration {
+	if m := c.Models[model]; m != nil && m.QueueTimeout > 0 {
+		return time.Duration(m.QueueTimeout)
+	}
+	return time.Duration(c.Queue.Timeout)
+}
+
+// swapper makes the policy that the groups describe.
+func (c *config) swapper() (*scheduler.GroupSwapper, error) {
+	groups := make([]scheduler.Group, len(c.Groups))
+	for i, g := range c.Groups {
+		groups[i] = scheduler.Group(g)
+	}
+	return scheduler.NewGroupSwapper(groups...)
+}
+
+// expand replaces every "${NAME}" in word by vars["NAME"]. "$${" stands for a plain
+// "${"; every other "$" stays as it is, so that the words of a shell script need no
+// care unless it writes "${". Errors do not tell the word, which may hold a secret.
+func expand(word string, vars map[string]string) (string, error) {
+	var b strings.Builder
+	for {
+		before, after, found := strings.Cut(word, "${")
+		if !found {
+			b.WriteString(word)
+			return b.String(), nil
+		}
+		if plain, escaped := strings.CutSuffix(before, "$"); escaped {
+			b.WriteString(plain + "${")
+			word = after
+			continue
+		}
+		name, rest, closed := strings.Cut(after, "}")
+		if !closed {
+			return "", errors.New(`a "${" without its "}"; "$${" stands for a plain "${"`)
+		}
+		value, known := vars[name]
+		if !known {
+			names := strings.Join(slices.Sorted(maps.Keys(vars)), ", ")
+			return "", fmt.Errorf(`${%s} is not known here; known: %s; "$${" stands for a plain "${"`, shorten(name), names)
+		}
+		b.WriteString(before + value)
+		word = rest
+	}
+}
+
+// shorten cuts what a message quotes.
+func shorten(s string) string {
+	const most = 40
+	if r := []rune(s); len(r) > most {
+		return string(r[:most]) + "…"
+	}
+	return s
+}
+
+// secret is text that is never shown: neither printed, nor logged, nor encoded.
+type secret string
+
+const hidden = "(hidden)"
+
+func (secret) String() string               { return hidden }
+func (secret) GoString() string             { return hidden }
+func (secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
+
 // duration is written "1m30s" in the file; a plain number is seconds.
 type duration time.Duration
 
+// UnmarshalText reads either way of writing it.
+func (d *duration) UnmarshalText(text []byte) error {
+	s := string(text)
+	if strings.Trim(s, "+-.0123456789") == "" {
+		s += "s"
+	}
+	v, err := time.ParseDuration(s)
+	if err != nil {
+		return errors.New(`must be a duration such as "1m30s"`)
+	}
+	*d = duration(v)
+	return nil
+}
+
+// MarshalText writes it as "1m30s".
+func (d duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+func (d duration) String() string { return time.Duration(d).String() }
+
 // size is a number of bytes, written 1048576 or "1MiB".
 type size int64
+
+// sizeUnits are the units of a size, those that String prefers first.
+var sizeUnits = []struct {
+	name  string
+	bytes uint64
+}{
+	{"TiB", 1 << 40}, {"TB", 1e12}, {"GiB", 1 << 30}, {"GB", 1e9}, {"MiB", 1 << 20},
+	{"MB", 1e6}, {"KiB", 1 << 10}, {"KB", 1e3}, {"", 1}, {"B", 1},
+}
+
+// UnmarshalText reads a whole number and its unit, in upper or lower case. Without
+// a unit it is bytes.
+func (s *size) UnmarshalText(text []byte) error {
+	number := strings.TrimRight(string(text), "BIKMGTbikmgt")
+	unit := string(text[len(number):])
+	n, err := strconv.ParseUint(strings.TrimRight(number, " "), 10, 63)
+	for _, u := range sizeUnits {
+		if err == nil && strings.EqualFold(u.name, unit) && n <= math.MaxInt64/u.bytes {
+			*s = size(n * u.bytes)
+			return nil
+		}
+	}
+	return errors.New(`must be a size such as "64MiB"`)
+}
+
+// MarshalText writes it as "1MiB".
+func (s size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+func (s size) String() string {
+	n := uint64(s)
+	for _, u := range sizeUnits {
+		if n >= u.bytes && n%u.bytes == 0 {
+			return strconv.FormatUint(n/u.bytes, 10) + u.name
+		}
+	}
+	return strconv.FormatInt(int64(s), 10)
+}

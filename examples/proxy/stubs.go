@@ -1,10 +1,6 @@
 package main
 
-import (
-	"time"
-
-	"example.com/scheduler"
-)
+import "time"
 
 // Each of these goes when its file arrives.
 
@@ -17,5 +13,3 @@ type metrics struct{}
 func newMetrics() *metrics { return &metrics{} }
 
 func (m *metrics) loaded(string, time.Duration, error) {}
-
-func (c *config) swapper() (*scheduler.GroupSwapper, error) { return scheduler.NewGroupSwapper() }
