@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -85,6 +86,14 @@ type keyConfig struct {
 	MaxPriority int    `json:"maxPriority"`
 }
 
+// value returns the key itself.
+func (k keyConfig) value() string {
+	if k.KeyEnv != "" {
+		return os.Getenv(k.KeyEnv)
+	}
+	return string(k.Key)
+}
+
 // resolve returns the model that name stands for, which is name itself unless it
 // is an alias. It is false if there is none.
 func (c *config) resolve(name string) (model string, ok bool) {
@@ -162,6 +171,8 @@ func (secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
 
 // duration is written "1m30s" in the file; a plain number is seconds.
 type duration time.Duration
+
+func seconds(n int) duration { return duration(time.Duration(n) * time.Second) }
 
 // UnmarshalText reads either way of writing it.
 func (d *duration) UnmarshalText(text []byte) error {

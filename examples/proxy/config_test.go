@@ -1,11 +1,19 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -102,6 +110,322 @@ func TestSize(t *testing.T) {
 		var s size
 		if err := s.UnmarshalText([]byte(bad)); err == nil {
 			t.Errorf("%q is %v, want an error", bad, s)
+		}
+	}
+}
+
+func TestConfigFiles(t *testing.T) {
+	t.Setenv("PROXY_KEY_OFFICE", "xyzzy1")
+	t.Setenv("PROXY_KEY_BATCH", "xyzzy2")
+	files, err := filepath.Glob("testdata/config/*.json")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".json"), func(t *testing.T) {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = parseConfig(filepath.Base(file), data)
+			compareGolden(t, strings.TrimSuffix(file, ".json")+".err", errorText(err))
+			for _, secret := range []string{"xyzzy", "abra", "hokus", "simsala", "12345"} {
+				if strings.Contains(errorText(err), secret) {
+					t.Errorf("the error tells a secret: %s", secret)
+				}
+			}
+		})
+	}
+}
+
+// compareGolden compares got with the text in file; no file stands for no text.
+func compareGolden(t *testing.T, file, got string) {
+	t.Helper()
+	if got != "" {
+		got += "\n"
+	}
+	if *updateGolden {
+		os.Remove(file)
+		if got != "" {
+			if err := os.WriteFile(file, []byte(got), 0o666); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("got:\n%swant:\n%s", got, want)
+	}
+}
+
+// minimal is a configuration of one model, and more of it.
+func minimal(more string) string {
+	return `{"models": {"alpha": {"command": ["true"]` + more + `}}}`
+}
+
+func TestConfigText(t *testing.T) {
+	tests := []struct {
+		name, text, err string
+	}{
+		{name: "minimal", text: minimal("")},
+		{name: "white space around", text: "\r\n\t " + minimal("") + "\n \n"},
+		{name: "empty", text: "", err: "f.json:1: the file is empty"},
+		{name: "only white space", text: "\n\n", err: "f.json:1: the file is empty"},
+		{name: "byte order mark", text: "\ufeff" + minimal(""), err: "f.json:1: the file begins with a byte order mark; save it as UTF-8 without one"},
+		{name: "UTF-16", text: "\xff\xfe{\x00}\x00", err: "f.json:1: the file is not UTF-8 here"},
+		{name: "Latin-1", text: "\n" + minimal(`, "description": "`+"\xe9"+`"`), err: "f.json:2: the file is not UTF-8 here"},
+		{name: "half a surrogate", text: minimal(`, "description": "\ud800"`), err: `f.json:1: models.alpha.description: has "\ufffd", which stands for text that was broken`},
+		{name: "as large as may be", text: minimal("") + strings.Repeat(" ", maxConfig-len(minimal("")))},
+		{name: "too large", text: minimal("") + strings.Repeat(" ", maxConfig), err: "f.json:1: the file has 1048620 bytes; a configuration has at most 1MiB"},
+		{name: "very deep", text: strings.Repeat("[", maxConfig), err: "f.json:1: objects and lists are more than 16 deep"},
+		{name: "null", text: "null", err: "f.json:1: must be an object, not null"},
+		{name: "a second value", text: minimal("") + "\n{}", err: "f.json:2: the configuration has ended before this"},
+		{name: "a second value at once", text: minimal("") + "{}", err: "f.json:1: the configuration has ended before this"},
+		{name: "wrong end", text: `{"models": {]`, err: "f.json:1: models: invalid character ']'"},
+		{name: "list not closed", text: `{"preload": [`, err: "f.json:1: preload: the file ends in the middle"},
+		{name: "key not text", text: `{1: 2}`, err: "f.json:1: invalid character '1'"},
+		{name: "no value", text: "{\"preload\":\n}", err: "f.json:2: preload: invalid character '}' looking for beginning of value"},
+		{name: "no object", text: "}", err: "f.json:1: invalid character '}' looking for beginning of value"},
+		{name: "two commas", text: "{\"preload\": [\n\"a\",\n,]}", err: "f.json:3: preload[1]: invalid character ',' looking for beginning of value"},
+		{name: "long text", text: minimal(`, "ttl": "` + strings.Repeat("x", 1000) + `"`), err: `f.json:1: models.alpha.ttl: must be a duration such as "1m30s", not "` + strings.Repeat("x", 40) + `…"`},
+		{name: "long name", text: minimal(`, "` + strings.Repeat("x", 1000) + `": 1`), err: `f.json:1: models.alpha["` + strings.Repeat("x", 40) + `…"]: unknown field`},
+		{name: "name of a group", text: `{"models": {"a": {"command": ["true"]}}, "groups": [{"name": "g", "members": ["` + strings.Repeat("x", 1000) + `"]}]}`, err: `f.json:1: groups[0].members[0]: there is no model "` + strings.Repeat("x", 40) + `…"`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c, err := parseConfig("f.json", []byte(tt.text))
+			if errorText(err) != tt.err {
+				t.Errorf("got:  %v\nwant: %s", err, tt.err)
+			}
+			if (c == nil) != (err != nil) {
+				t.Errorf("config %v with error %v", c, err)
+			}
+		})
+	}
+}
+
+func TestConfigDefaults(t *testing.T) {
+	c, err := parseConfig("f.json", []byte(minimal("")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &config{
+		Listen:       "127.0.0.1:8080",
+		MaxBody:      64 << 20,
+		MaxHeld:      256 << 20,
+		DrainTimeout: duration(30 * time.Second),
+		Models: modelConfigs{"alpha": {
+			Command:     []string{"true"},
+			URL:         "http://127.0.0.1:${PORT}",
+			Health:      "/health",
+			LoadTimeout: duration(5 * time.Minute),
+			StopTimeout: duration(10 * time.Second),
+		}},
+		aliases: map[string]string{},
+	}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got  %+v\nwant %+v", c, want)
+	}
+	made := &config{Models: modelConfigs{"alpha": {Command: []string{"true"}}}}
+	if err := made.complete(); err != nil || !reflect.DeepEqual(made, want) {
+		t.Errorf("complete: %+v, %v\nwant %+v", made, err, want)
+	}
+}
+
+func TestConfigFields(t *testing.T) {
+	const text = `{
+		"listen": ":80", "hosts": ["proxy.lan"],
+		"keys": [
+			{"name": "alice", "key": "xyzzy", "priority": 1, "minPriority": -2, "maxPriority": 3},
+			{"name": "bob", "keyEnv": "PROXY_KEY_BOB"}
+		],
+		"models": {"org/alpha": {
+			"command": ["a", "${PORT}"], "stopCommand": ["b", "${PID}"], "env": {"K": "${MODEL}"},
+			"dir": "/tmp", "url": "https://h:1/${MODEL}", "health": "/h?q=1",
+			"loadTimeout": 1.5, "stopTimeout": "2s", "ttl": "3s",
+			"aliases": ["a"], "description": "d", "unlisted": true, "useModelName": "n",
+			"priority": -4, "concurrency": 5, "capacity": 6, "sendLoadingState": true, "queueTimeout": 7
+		}},
+		"groups": [{"name": "g", "members": ["org/alpha"], "swap": true, "exclusive": true, "persistent": true}],
+		"queue": {"maxQueue": 8, "timeout": 9, "patience": -1, "cooldown": "10s"},
+		"maxBody": 11, "maxHeld": "12 kb", "drainTimeout": "13s", "preload": ["org/alpha"]
+	}`
+	t.Setenv("PROXY_KEY_BOB", "plugh")
+	c, err := parseConfig("f.json", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &config{
+		Listen: ":80", Hosts: []string{"proxy.lan"},
+		Keys: []keyConfig{
+			{Name: "alice", Key: "xyzzy", Priority: 1, MinPriority: -2, MaxPriority: 3},
+			{Name: "bob", KeyEnv: "PROXY_KEY_BOB"},
+		},
+		Models: modelConfigs{"org/alpha": {
+			Command: []string{"a", "${PORT}"}, StopCommand: []string{"b", "${PID}"}, Env: map[string]string{"K": "${MODEL}"},
+			Dir: "/tmp", URL: "https://h:1/${MODEL}", Health: "/h?q=1",
+			LoadTimeout: duration(1500 * time.Millisecond), StopTimeout: seconds(2), TTL: seconds(3),
+			Aliases: []string{"a"}, Description: "d", Unlisted: true, UseModelName: "n",
+			Priority: -4, Concurrency: 5, Capacity: 6, SendLoadingState: true, QueueTimeout: seconds(7),
+		}},
+		Groups:  []groupConfig{{Name: "g", Members: []string{"org/alpha"}, Swap: true, Exclusive: true, Persistent: true}},
+		Queue:   queueConfig{MaxQueue: 8, Timeout: seconds(9), Patience: seconds(-1), Cooldown: seconds(10)},
+		MaxBody: 11, MaxHeld: 12000, DrainTimeout: seconds(13), Preload: []string{"org/alpha"},
+		aliases: map[string]string{"a": "org/alpha"},
+	}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got  %+v\nwant %+v", c, want)
+	}
+	if a, b := c.Keys[0].value(), c.Keys[1].value(); a != "xyzzy" || b != "plugh" {
+		t.Errorf("keys are %q and %q", a, b)
+	}
+}
+
+func TestConfigComplete(t *testing.T) {
+	c := &config{
+		Models: modelConfigs{"alpha": {Command: []string{"true"}, TTL: -1}, "b.c": {}},
+		Groups: []groupConfig{{Name: "g", Members: []string{"alpha", "beta"}}},
+	}
+	const want = `models.alpha.ttl: must not be negative
+models["b.c"].command: must name a program
+groups[0].members[1]: there is no model "beta"`
+	if err := c.complete(); errorText(err) != want {
+		t.Errorf("got:\n%v\nwant:\n%s", err, want)
+	}
+}
+
+func TestConfigDir(t *testing.T) {
+	folder := t.TempDir()
+	tests := []struct{ dir, want string }{
+		{"", ""},
+		{"models", filepath.Join(folder, "models")},
+		{"../models", filepath.Join(filepath.Dir(folder), "models")},
+		{".", folder},
+		{folder, folder},
+	}
+	for _, tt := range tests {
+		text := minimal(`, "dir": ` + strconv.Quote(tt.dir))
+		c, err := parseConfig(filepath.Join(folder, "f.json"), []byte(text))
+		if err != nil || c.Models["alpha"].Dir != tt.want {
+			t.Errorf("dir %q: %+v, %v, want %q", tt.dir, c, err, tt.want)
+		}
+	}
+	t.Chdir(folder)
+	c, err := parseConfig("f.json", []byte(minimal(`, "dir": "models"`)))
+	if err != nil || !filepath.IsAbs(c.Models["alpha"].Dir) {
+		t.Errorf("beside a file without a folder: %+v, %v", c, err)
+	}
+}
+
+func TestConfigQuestions(t *testing.T) {
+	c, err := parseConfig("f.json", []byte(`{
+		"models": {
+			"alpha": {"command": ["true"], "aliases": ["a", "org/a"], "queueTimeout": "1m"},
+			"beta": {"command": ["true"]},
+			"gamma": {"command": ["true"]}
+		},
+		"groups": [{"name": "g", "members": ["alpha", "beta"], "swap": true}],
+		"queue": {"timeout": "2m"}
+	}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"alpha": "alpha", "a": "alpha", "org/a": "alpha", "beta": "beta", "b": "", "": ""} {
+		if model, ok := c.resolve(name); model != want || ok != (want != "") {
+			t.Errorf("resolve(%q) = %q, %v, want %q", name, model, ok, want)
+		}
+	}
+	for model, want := range map[string]time.Duration{"alpha": time.Minute, "beta": 2 * time.Minute, "gone": 2 * time.Minute} {
+		if d := c.queueTimeout(model); d != want {
+			t.Errorf("queueTimeout(%q) = %v, want %v", model, d, want)
+		}
+	}
+	s, err := c.swapper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if evict := s.EvictionFor("alpha", []string{"beta", "gamma"}); !slices.Equal(evict, []string{"beta"}) {
+		t.Errorf("alpha stops %q", evict)
+	}
+}
+
+// FuzzConfig: no text makes parseConfig panic, and what it accepts says the same
+// when it is written back.
+func FuzzConfig(f *testing.F) {
+	files, err := filepath.Glob("testdata/config/*.json")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Add([]byte(minimal(`, "ttl": 0.1, "aliases": [], "env": {}, "dir": "x"`)))
+	f.Setenv("PROXY_KEY_OFFICE", "xyzzy1")
+	f.Setenv("PROXY_KEY_BATCH", "xyzzy2")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := parseConfig("dir/f.json", data)
+		if err != nil {
+			if c != nil || err.Error() == "" {
+				t.Fatalf("config %v with error %q", c, err)
+			}
+			return
+		}
+		text := written(t, c)
+		again, err := parseConfig("dir/f.json", text)
+		if err != nil {
+			t.Fatalf("%s\nis written back as\n%s\n%v", data, text, err)
+		}
+		if !reflect.DeepEqual(c, again) {
+			t.Fatalf("%+v\nis written back as\n%s\n%+v", c, text, again)
+		}
+	})
+}
+
+// written encodes c as a file, with its keys and without fields that are not there.
+func written(t *testing.T, c *config) []byte {
+	t.Helper()
+	text, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber()
+	var tree map[string]any
+	if err := dec.Decode(&tree); err != nil {
+		t.Fatal(err)
+	}
+	for i, k := range c.Keys {
+		tree["keys"].([]any)[i].(map[string]any)["key"] = string(k.Key)
+	}
+	dropNull(tree)
+	text, err = json.MarshalIndent(tree, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func dropNull(tree map[string]any) {
+	for key, value := range tree {
+		switch value := value.(type) {
+		case nil:
+			delete(tree, key)
+		case map[string]any:
+			dropNull(value)
+		case []any:
+			for _, item := range value {
+				if item, ok := item.(map[string]any); ok {
+					dropNull(item)
+				}
+			}
 		}
 	}
 }

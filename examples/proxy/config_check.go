@@ -1,0 +1,308 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/url"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// maxPriority bounds a priority either way, so that sums of a few stay small.
+const maxPriority = 1_000_000
+
+// complete gives defaults to what c leaves out, and checks it.
+func (c *config) complete() error {
+	c.fill()
+	var errs []error
+	for _, f := range c.check() {
+		errs = append(errs, f)
+	}
+	return errors.Join(errs...)
+}
+
+// fill gives defaults to what is zero.
+func (c *config) fill() {
+	c.Listen = cmp.Or(c.Listen, "127.0.0.1:8080")
+	c.MaxBody = cmp.Or(c.MaxBody, 64<<20)
+	c.MaxHeld = cmp.Or(c.MaxHeld, 256<<20)
+	c.DrainTimeout = cmp.Or(c.DrainTimeout, seconds(30))
+	c.aliases = make(map[string]string)
+	for name, m := range c.Models {
+		m.URL = cmp.Or(m.URL, "http://127.0.0.1:${PORT}")
+		m.Health = cmp.Or(m.Health, "/health")
+		m.LoadTimeout = cmp.Or(m.LoadTimeout, seconds(300))
+		m.StopTimeout = cmp.Or(m.StopTimeout, seconds(10))
+		for _, alias := range m.Aliases {
+			c.aliases[alias] = name
+		}
+	}
+}
+
+// anchor makes each relative dir one that begins in the folder of file.
+func (c *config) anchor(file string) {
+	for _, m := range c.Models {
+		if m.Dir == "" || filepath.IsAbs(m.Dir) {
+			continue
+		}
+		m.Dir = filepath.Join(filepath.Dir(file), m.Dir)
+		if abs, err := filepath.Abs(m.Dir); err == nil {
+			m.Dir = abs
+		}
+	}
+}
+
+// check returns what is wrong in c, whose defaults are filled in.
+func (c *config) check() []fault {
+	k := &checker{config: c}
+	k.checkListen()
+	k.checkNotNegative(nil, "drainTimeout", c.DrainTimeout)
+	k.checkKeys()
+	if len(c.Models) == 0 {
+		k.fault(place{"models"}, "there is no model")
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Models)) {
+		k.checkModel(place{"models", name}, name, c.Models[name])
+	}
+	k.checkAliases()
+	k.checkGroups()
+	k.checkQueue()
+	for i, model := range c.Preload {
+		k.checkIsModel(place{"preload", i}, model)
+	}
+	return k.faults
+}
+
+// checker collects what is wrong in config.
+type checker struct {
+	*config
+	faults []fault
+}
+
+func (k *checker) fault(at place, format string, args ...any) {
+	k.faults = append(k.faults, fault{at: at, text: fmt.Sprintf(format, args...)})
+}
+
+func (k *checker) checkListen() {
+	if _, port, err := net.SplitHostPort(k.Listen); err != nil || !validPort(port) {
+		k.fault(place{"listen"}, `must be an address and a port such as "127.0.0.1:8080"`)
+	}
+	for i, host := range k.Hosts {
+		if host == "" || strings.ContainsAny(host, "/@ ") {
+			k.fault(place{"hosts", i}, `must be a host such as "proxy.lan"`)
+		}
+	}
+}
+
+// validPort reports whether port is a number that a port can have.
+func validPort(port string) bool {
+	_, err := strconv.ParseUint(port, 10, 16)
+	return err == nil
+}
+
+func (k *checker) checkNotNegative(at place, field string, d duration) {
+	if d < 0 {
+		k.fault(at.in(field), "must not be negative")
+	}
+}
+
+func (k *checker) checkPriority(at place, field string, priority int) {
+	if priority < -maxPriority || priority > maxPriority {
+		k.fault(at.in(field), "must be from %d to %d", -maxPriority, maxPriority)
+	}
+}
+
+// checkKeys never tells what a key or the name of its variable is: either may be
+// the secret, in the wrong place.
+func (k *checker) checkKeys() {
+	names, secrets := make(map[string]int), make(map[string]int)
+	for i, key := range k.Keys {
+		at := place{"keys", i}
+		k.checkKey(at, key)
+		k.checkPriority(at, "priority", key.Priority)
+		k.checkPriority(at, "minPriority", key.MinPriority)
+		k.checkPriority(at, "maxPriority", key.MaxPriority)
+		if key.MinPriority > key.MaxPriority {
+			k.fault(at.in("minPriority"), "is more than maxPriority, which is %d", key.MaxPriority)
+		}
+		if first, twice := names[key.Name]; twice {
+			k.fault(at.in("name"), "is the name of keys[%d] too", first)
+		} else if key.Name != "" {
+			names[key.Name] = i
+		}
+		if first, twice := secrets[key.value()]; twice {
+			k.fault(at, "has the same key as keys[%d]", first)
+		} else if key.value() != "" {
+			secrets[key.value()] = i
+		}
+	}
+}
+
+func (k *checker) checkKey(at place, key keyConfig) {
+	unfit := func(r rune) bool { return r <= ' ' || r > '~' }
+	switch {
+	case key.Name == "":
+		k.fault(at.in("name"), "must not be empty")
+	case (key.Key == "") == (key.KeyEnv == ""):
+		k.fault(at.in("key"), "either key or keyEnv must be set, not both")
+	case key.value() == "":
+		k.fault(at.in("keyEnv"), "names an environment variable that is not set")
+	case strings.ContainsFunc(key.value(), unfit):
+		k.fault(at, "the key has spaces, or characters beyond ASCII, which a request cannot send")
+	}
+}
+
+func (k *checker) checkModel(at place, name string, m *modelConfig) {
+	k.checkName(at, name)
+	k.checkCommands(at, name, m)
+	k.checkURL(at, name, m)
+	k.checkNotNegative(at, "loadTimeout", m.LoadTimeout)
+	k.checkNotNegative(at, "stopTimeout", m.StopTimeout)
+	k.checkNotNegative(at, "ttl", m.TTL)
+	k.checkNotNegative(at, "queueTimeout", m.QueueTimeout)
+	k.checkPriority(at, "priority", m.Priority)
+	if m.Concurrency < 0 {
+		k.fault(at.in("concurrency"), "must not be negative")
+	}
+	if m.Capacity < 0 {
+		k.fault(at.in("capacity"), "must not be negative")
+	} else if m.Capacity > 0 && m.Capacity < m.Concurrency {
+		k.fault(at.in("capacity"), "is less than concurrency, which is %d and counts in it", m.Concurrency)
+	}
+}
+
+// checkName checks a name that requests use, some of them as a part of a path.
+func (k *checker) checkName(at place, name string) {
+	switch {
+	case name == "":
+		k.fault(at, "a model's name must not be empty")
+	case strings.ContainsFunc(name, unicode.IsControl):
+		k.fault(at, "a model's name must not have control characters")
+	case path.Clean("/"+name) != "/"+name:
+		k.fault(at, `a model's name must not begin or end with "/", nor have an empty part, "." or ".."`)
+	}
+}
+
+func (k *checker) checkCommands(at place, name string, m *modelConfig) {
+	vars := map[string]string{"PORT": "1", "MODEL": name}
+	k.checkWords(at.in("command"), m.Command, vars)
+	if len(m.Command) == 0 || m.Command[0] == "" {
+		k.fault(at.in("command"), "must name a program")
+	}
+	for _, key := range slices.Sorted(maps.Keys(m.Env)) {
+		if key == "" || strings.ContainsAny(key, "=\x00") {
+			k.fault(at.in("env").in(key), "is not the name of an environment variable")
+		}
+		k.checkWord(at.in("env").in(key), m.Env[key], vars)
+	}
+	vars["PID"] = "1"
+	k.checkWords(at.in("stopCommand"), m.StopCommand, vars)
+	if len(m.StopCommand) > 0 && m.StopCommand[0] == "" {
+		k.fault(at.in("stopCommand"), "must name a program")
+	}
+}
+
+func (k *checker) checkWords(at place, words []string, vars map[string]string) {
+	for i, word := range words {
+		k.checkWord(at.in(i), word, vars)
+	}
+}
+
+func (k *checker) checkWord(at place, word string, vars map[string]string) {
+	if _, err := expand(word, vars); err != nil {
+		k.fault(at, "%v", err)
+	}
+	if strings.Contains(word, "\x00") {
+		k.fault(at, "must not have a NUL character")
+	}
+}
+
+// checkURL never tells what the URL is, for it may have a password.
+func (k *checker) checkURL(at place, name string, m *modelConfig) {
+	text, err := expand(m.URL, map[string]string{"PORT": "1", "MODEL": name})
+	if err != nil {
+		k.fault(at.in("url"), "%v", err)
+		return
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || !validPort(cmp.Or(u.Port(), "80")) {
+		k.fault(at.in("url"), `must be a URL such as "http://127.0.0.1:${PORT}"`)
+	}
+	if _, err := url.ParseRequestURI(m.Health); err != nil || m.Health[0] != '/' {
+		k.fault(at.in("health"), `must be a path such as "/health"`)
+	}
+}
+
+func (k *checker) checkAliases() {
+	first := make(map[string]string)
+	for _, name := range slices.Sorted(maps.Keys(k.Models)) {
+		for i, alias := range k.Models[name].Aliases {
+			at := place{"models", name, "aliases", i}
+			k.checkName(at, alias)
+			if k.Models[alias] != nil {
+				k.fault(at, "is the name of a model")
+			}
+			if other, twice := first[alias]; twice {
+				k.fault(at, "is an alias of %q too", shorten(other))
+			}
+			first[alias] = name
+		}
+	}
+}
+
+func (k *checker) checkGroups() {
+	before := len(k.faults)
+	names, groups := make(map[string]int), make(map[string]int)
+	for i, g := range k.Groups {
+		at := place{"groups", i}
+		if first, twice := names[g.Name]; twice {
+			k.fault(at.in("name"), "is the name of groups[%d] too", first)
+		} else if g.Name == "" {
+			k.fault(at.in("name"), "must not be empty")
+		} else {
+			names[g.Name] = i
+		}
+		if len(g.Members) == 0 {
+			k.fault(at.in("members"), "must name at least one model")
+		}
+		for j, model := range g.Members {
+			if first, twice := groups[model]; twice {
+				k.fault(at.in("members").in(j), "is a member of groups[%d] already", first)
+				continue
+			}
+			groups[model] = i
+			k.checkIsModel(at.in("members").in(j), model)
+		}
+	}
+	if _, err := k.swapper(); err != nil && len(k.faults) == before {
+		k.fault(place{"groups"}, "%v", err)
+	}
+}
+
+// checkIsModel checks that name is a model and not only an alias of one.
+func (k *checker) checkIsModel(at place, name string) {
+	if k.Models[name] != nil {
+		return
+	}
+	if model, ok := k.aliases[name]; ok {
+		k.fault(at, "is an alias; its model is %q", shorten(model))
+		return
+	}
+	k.fault(at, "there is no model %q%s", shorten(name), didYouMean(name, k.Models))
+}
+
+func (k *checker) checkQueue() {
+	at := place{"queue"}
+	k.checkNotNegative(at, "timeout", k.Queue.Timeout)
+	k.checkNotNegative(at, "cooldown", k.Queue.Cooldown)
+	if k.Queue.MaxQueue < 0 {
+		k.fault(at.in("maxQueue"), "must not be negative")
+	}
+}

@@ -1,0 +1,247 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"reflect"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// Bounds of a configuration file.
+const (
+	maxConfig = 1 << 20 // bytes
+	maxDepth  = 16      // of objects and lists in each other
+)
+
+// parseConfig reads the configuration in data, gives defaults to what it leaves
+// out, and checks it. File is the name that errors tell, and its folder is where a
+// relative dir begins.
+//
+// It is stricter than encoding/json, for a word that is silently ignored costs an
+// operator an evening: unknown and repeated fields, null, and text that is not
+// UTF-8 are errors. All errors are told at once, each with its line and field.
+func parseConfig(file string, data []byte) (*config, error) {
+	d := &document{name: file, data: data}
+	c := new(config)
+	if root := d.read(); root != nil {
+		d.decode(root, reflect.ValueOf(c).Elem())
+		c.fill()
+		c.anchor(file)
+		for _, f := range c.check() {
+			if n, broken := root.find(f.at); !broken {
+				f.offset = n.start
+				d.faults = append(d.faults, f)
+			}
+		}
+	}
+	if len(d.faults) > 0 {
+		return nil, d.err()
+	}
+	return c, nil
+}
+
+// node is one value of a file.
+type node struct {
+	parent *node
+	key    any // in parent: a string, or an index
+	start  int // offset of it or, in an object, of its key
+	value  any // map[string]*node, []*node, string, json.Number, bool, nil
+	broken bool
+}
+
+// place returns where n stands.
+func (n *node) place() place {
+	if n.parent == nil {
+		return nil
+	}
+	return n.parent.place().in(n.key)
+}
+
+// find returns the node at p or, if there is none, the last one on the way to it,
+// and whether one of these could not be decoded: whatever else is wrong there may
+// be only because of that.
+func (n *node) find(p place) (last *node, broken bool) {
+	for _, part := range p {
+		var next *node
+		switch v := n.value.(type) {
+		case map[string]*node:
+			key, _ := part.(string)
+			next = v[key]
+		case []*node:
+			if i, ok := part.(int); ok && i < len(v) {
+				next = v[i]
+			}
+		}
+		if next == nil || n.broken {
+			break
+		}
+		n = next
+	}
+	return n, n.broken
+}
+
+// kind says what n is, without what it says: that may be a secret.
+func (n *node) kind() string {
+	switch v := n.value.(type) {
+	case map[string]*node:
+		return "an object"
+	case []*node:
+		return "a list"
+	case string:
+		return "a string"
+	case json.Number:
+		return "a number"
+	case bool:
+		return strconv.FormatBool(v)
+	}
+	return "null"
+}
+
+// document is a file that is being read.
+type document struct {
+	name   string
+	data   []byte
+	dec    *json.Decoder
+	faults []fault
+}
+
+func (d *document) fault(at place, offset int, format string, args ...any) {
+	d.faults = append(d.faults, fault{at, offset, fmt.Sprintf(format, args...)})
+}
+
+// read returns the tree of the file, nil if it is not JSON.
+func (d *document) read() *node {
+	if !d.readable() {
+		return nil
+	}
+	d.dec = json.NewDecoder(bytes.NewReader(d.data))
+	d.dec.UseNumber()
+	root := &node{start: d.begin()}
+	if !d.value(root, 0) {
+		return nil
+	}
+	end := d.begin()
+	if _, err := d.dec.Token(); err != io.EOF {
+		d.fault(nil, end, "the configuration has ended before this")
+		return nil
+	}
+	return root
+}
+
+// readable checks what has to be right before the file can be taken apart.
+func (d *document) readable() bool {
+	switch {
+	case len(d.data) > maxConfig:
+		d.fault(nil, 0, "the file has %d bytes; a configuration has at most %v", len(d.data), size(maxConfig))
+	case bytes.HasPrefix(d.data, []byte("\ufeff")):
+		d.fault(nil, 0, "the file begins with a byte order mark; save it as UTF-8 without one")
+	case !utf8.Valid(d.data):
+		d.fault(nil, bytes.IndexRune(d.data, utf8.RuneError), "the file is not UTF-8 here")
+	case len(bytes.TrimSpace(d.data)) == 0:
+		d.fault(nil, 0, "the file is empty")
+	}
+	return len(d.faults) == 0
+}
+
+// line returns the number of the line at offset.
+func (d *document) line(offset int) int {
+	return 1 + bytes.Count(d.data[:offset], []byte("\n"))
+}
+
+// begin returns the offset of the token that comes next.
+func (d *document) begin() int {
+	const space = " \t\r\n"
+	rest := bytes.TrimLeft(d.data[d.dec.InputOffset():], space)
+	if len(rest) > 0 && (rest[0] == ',' || rest[0] == ':') {
+		rest = bytes.TrimLeft(rest[1:], space)
+	}
+	if len(rest) == 0 { // The end: the line of what came last.
+		return len(bytes.TrimRight(d.data, space))
+	}
+	return len(d.data) - len(rest)
+}
+
+// token returns the next token of n, false after telling why there is none.
+func (d *document) token(n *node) (json.Token, bool) {
+	start := d.begin()
+	token, err := d.dec.Token()
+	switch {
+	case err == nil:
+		if s, ok := token.(string); ok && strings.ContainsRune(s, utf8.RuneError) {
+			d.fault(n.place(), start, `has "\ufffd", which stands for text that was broken`)
+		}
+		return token, true
+	case err == io.EOF || err == io.ErrUnexpectedEOF:
+		d.fault(n.place(), start, "the file ends in the middle")
+	case start < len(d.data) && (d.data[start] == '/' || d.data[start] == '#'):
+		d.fault(n.place(), start, "%v (JSON has no comments)", err)
+	default:
+		d.fault(n.place(), start, "%v", err)
+	}
+	return nil, false
+}
+
+// value reads the value of n, which is depth levels deep.
+func (d *document) value(n *node, depth int) bool {
+	token, ok := d.token(n)
+	if !ok {
+		return false
+	}
+	delim, ok := token.(json.Delim)
+	if !ok {
+		n.value = token
+		return true
+	}
+	if depth++; depth > maxDepth {
+		d.fault(nil, n.start, "objects and lists are more than %d deep", maxDepth)
+		return false
+	}
+	if delim == '{' {
+		return d.members(n, depth)
+	}
+	return d.items(n, depth)
+}
+
+// members reads the rest of an object.
+func (d *document) members(n *node, depth int) bool {
+	all := make(map[string]*node)
+	n.value = all
+	for d.dec.More() {
+		member := &node{parent: n, start: d.begin()}
+		token, ok := d.token(n)
+		if !ok {
+			return false
+		}
+		key := token.(string)
+		member.key = key
+		if !d.value(member, depth) {
+			return false
+		}
+		if first := all[key]; first != nil {
+			d.fault(member.place(), member.start, "is in line %d already", d.line(first.start))
+			continue
+		}
+		all[key] = member
+	}
+	_, ok := d.token(n)
+	return ok
+}
+
+// items reads the rest of a list.
+func (d *document) items(n *node, depth int) bool {
+	var all []*node
+	for d.dec.More() {
+		item := &node{parent: n, key: len(all), start: d.begin()}
+		if !d.value(item, depth) {
+			return false
+		}
+		all = append(all, item)
+	}
+	n.value = all
+	_, ok := d.token(n)
+	return ok
+}
