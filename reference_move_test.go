@@ -129,7 +129,7 @@ func (r *reference) start(model string) bool {
 	if _, known := r.eff.ModelState(model); !known {
 		return false
 	}
-	if r.outstanding(model) != nil && r.commits != faultSecondSwap {
+	if r.outstanding(model) != nil && (r.commits != faultSecondSwap || len(r.swaps) > 1) {
 		return false
 	}
 	evict, err := r.ask(model)

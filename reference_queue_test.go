@@ -77,7 +77,7 @@ func (r *reference) meet(requests []*refRequest) *refRequest {
 func (r *reference) byRank() []string {
 	var firsts []*refRequest
 	for _, model := range r.waitingModels() {
-		if r.outstanding(model) != nil && r.commits != faultSecondSwap {
+		if r.outstanding(model) != nil {
 			continue
 		}
 		if q := r.first(model); q != nil {
