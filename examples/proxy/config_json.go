@@ -17,6 +17,8 @@ const (
 	maxDepth  = 16      // of objects and lists in each other
 )
 
+const space = " \t\r\n" // between tokens
+
 // parseConfig reads the configuration in data, gives defaults to what it leaves
 // out, and checks it. File is the name that errors tell, and its folder is where a
 // relative dir begins.
@@ -76,7 +78,7 @@ func (n *node) find(p place) (last *node, broken bool) {
 				next = v[i]
 			}
 		}
-		if next == nil || n.broken {
+		if next == nil {
 			break
 		}
 		n = next
@@ -154,7 +156,6 @@ func (d *document) line(offset int) int {
 
 // begin returns the offset of the token that comes next.
 func (d *document) begin() int {
-	const space = " \t\r\n"
 	rest := bytes.TrimLeft(d.data[d.dec.InputOffset():], space)
 	if len(rest) > 0 && (rest[0] == ',' || rest[0] == ':') {
 		rest = bytes.TrimLeft(rest[1:], space)
@@ -169,20 +170,38 @@ func (d *document) begin() int {
 func (d *document) token(n *node) (json.Token, bool) {
 	start := d.begin()
 	token, err := d.dec.Token()
-	switch {
-	case err == nil:
+	if err == nil {
 		if s, ok := token.(string); ok && strings.ContainsRune(s, utf8.RuneError) {
 			d.fault(n.place(), start, `has "\ufffd", which stands for text that was broken`)
 		}
 		return token, true
-	case err == io.EOF || err == io.ErrUnexpectedEOF:
-		d.fault(n.place(), start, "the file ends in the middle")
-	case start < len(d.data) && (d.data[start] == '/' || d.data[start] == '#'):
-		d.fault(n.place(), start, "%v (JSON has no comments)", err)
-	default:
-		d.fault(n.place(), start, "%v", err)
+	}
+	if err == io.ErrUnexpectedEOF || start == len(bytes.TrimRight(d.data, space)) {
+		d.fault(nil, start, "the file ends in the middle")
+	} else {
+		d.fault(n.place(), start, "%s", unexpected(d.data[:start], d.data[start:]))
 	}
 	return nil, false
+}
+
+// unexpected says why JSON cannot go on as it does. It guesses what was meant, which
+// the errors of encoding/json do not, and tells no more of the text than a
+// character: it may be a secret.
+func unexpected(before, after []byte) string {
+	last, _ := utf8.DecodeLastRune(bytes.TrimRight(before, space))
+	next, _ := utf8.DecodeRune(after)
+	wordOr := func(r rune, set string) bool { return strings.ContainsRune(set, r) || plainWord(string(r)) }
+	switch {
+	case next == '/' || next == '#':
+		return "JSON has no comments"
+	case last == ',' && (next == '}' || next == ']'):
+		return "a comma too many before this"
+	case wordOr(last, `"}]`) && wordOr(next, `"{[`):
+		return "a comma or a colon is missing before this"
+	case next == '"':
+		return `a string that does not end, or needs "\\" before a character in it`
+	}
+	return fmt.Sprintf("%q cannot stand here", next)
 }
 
 // value reads the value of n, which is depth levels deep.
