@@ -32,6 +32,7 @@ func (h *host) reload(cfg *config) error {
 
 // configure adds, changes and removes models as cfg says.
 func (h *host) configure(cfg *config) {
+	h.metrics.configure(cfg.Models)
 	for name, mc := range cfg.Models {
 		m := h.models[name]
 		if m == nil {

@@ -1,0 +1,278 @@
+package main
+
+import (
+	"cmp"
+	"maps"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"example.com/scheduler"
+)
+
+// metrics counts what the scheduler's Snapshot does not. Its methods may be called
+// from any goroutine.
+//
+// The number of series is bounded by the configuration, whatever callers send: a
+// model that is not configured is counted under the name "", an HTTP status that
+// is none under "other", and reasons are constants of this program.
+type metrics struct {
+	started time.Time
+
+	mu       sync.Mutex
+	models   map[string]*modelMetrics // the configured ones, and ""
+	refusals map[string]uint64        // by reason
+}
+
+// modelMetrics counts for one model.
+type modelMetrics struct {
+	answers     map[string]uint64 // by HTTP status
+	waits       *histogram
+	loads       *histogram
+	failedLoads uint64
+}
+
+var (
+	// waitBounds reach from a request served at once to the patience of a person.
+	waitBounds = []float64{.001, .01, .1, .5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600}
+	// loadBounds reach from a small model in the page cache to a big one on a slow
+	// disk.
+	loadBounds = []float64{.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600}
+)
+
+func newMetrics() *metrics {
+	m := &metrics{started: time.Now(), refusals: make(map[string]uint64)}
+	m.configure(nil)
+	return m
+}
+
+func newModelMetrics() *modelMetrics {
+	return &modelMetrics{
+		answers: make(map[string]uint64),
+		waits:   newHistogram(waitBounds),
+		loads:   newHistogram(loadBounds),
+	}
+}
+
+// configure makes the models of a configuration those that are counted by name.
+// What was counted for others is forgotten.
+func (m *metrics) configure(models modelConfigs) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old := m.models
+	m.models = map[string]*modelMetrics{"": cmp.Or(old[""], newModelMetrics())}
+	for name := range models {
+		m.models[name] = cmp.Or(old[name], newModelMetrics())
+	}
+}
+
+// answered counts a request that was answered with an HTTP status. Model is "" if
+// it is not known.
+func (m *metrics) answered(model string, status int) {
+	code := "other"
+	if status >= 100 && status <= 599 {
+		code = codes[status-100]
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.of(model).answers[code]++
+}
+
+// codes are the HTTP statuses from 100 as text.
+var codes = func() (codes [500]string) {
+	for i := range codes {
+		codes[i] = strconv.Itoa(100 + i)
+	}
+	return codes
+}()
+
+// refused counts a request that was not served, by reason. Reasons are constants.
+func (m *metrics) refused(reason string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.refusals[reason]++
+}
+
+// waited counts the time from a request's arrival to its grant.
+func (m *metrics) waited(model string, d time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.of(model).waits.observe(d.Seconds())
+}
+
+// loaded counts a load that has ended after d.
+func (m *metrics) loaded(model string, d time.Duration, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err != nil {
+		m.of(model).failedLoads++
+		return
+	}
+	m.of(model).loads.observe(d.Seconds())
+}
+
+// of returns what is counted for model.
+func (m *metrics) of(model string) *modelMetrics {
+	if known := m.models[model]; known != nil {
+		return known
+	}
+	return m.models[""]
+}
+
+// text writes everything that there is to know, s too, as Prometheus reads it.
+// Held is the size of the bodies that are held for waiting requests.
+func (m *metrics) text(s status, held int64) []byte {
+	var e exposition
+	writeCounters(&e, s.Scheduler.Counters)
+	writeScheduler(&e, s.Scheduler)
+	writeModels(&e, s)
+	m.write(&e)
+	e.single("gauge", "proxy_held_bytes", "Size of the request bodies held while their requests wait.", float64(held))
+	e.single("gauge", "process_start_time_seconds", "When the proxy was started, since 1970.", float64(m.started.UnixMilli())/1000)
+	e.begin("gauge", "proxy_build_info", "Of what the proxy was built; always 1.")
+	e.sample(1, "go", runtime.Version(), "revision", revision())
+	return e.Bytes()
+}
+
+// writeCounters writes what the scheduler has counted.
+func writeCounters(e *exposition, c scheduler.Counters) {
+	e.begin("counter", "scheduler_requests_total", "Requests that the scheduler has done with, by outcome.")
+	for _, outcome := range []struct {
+		name  string
+		count uint64
+	}{
+		{"granted", c.Granted},
+		{"failed", c.Failed},
+		{"refused", c.Refused},
+		{"cancelled", c.Cancelled},
+	} {
+		e.sample(float64(outcome.count), "outcome", outcome.name)
+	}
+	for _, counter := range []struct {
+		family, help string
+		count        uint64
+	}{
+		{"scheduler_swaps_started_total", "Swaps started.", c.Swaps},
+		{"scheduler_swaps_failed_total", "Swaps that reported an error or left a model that is not ready.", c.SwapsFailed},
+		{"scheduler_swaps_abandoned_total", "Swaps given up because of an unload or because nobody waited.", c.SwapsAbandoned},
+		{"scheduler_evictions_total", "Models that swaps have stopped.", c.Evictions},
+		{"scheduler_ignored_total", "Reports of a lease or a swap never issued or already ended.", c.Ignored},
+	} {
+		e.single("counter", counter.family, counter.help, float64(counter.count))
+	}
+}
+
+// writeScheduler writes how the scheduler as a whole is doing.
+func writeScheduler(e *exposition, s scheduler.Snapshot) {
+	var oldest time.Duration
+	for _, w := range s.Waiting {
+		oldest = max(oldest, w.Age)
+	}
+	for _, gauge := range []struct {
+		family, help string
+		value        float64
+	}{
+		{"scheduler_oldest_wait_seconds", "How long the oldest waiting request has waited.", oldest.Seconds()},
+		{"scheduler_swaps_outstanding", "Swaps that have not ended.", float64(len(s.Swaps))},
+		{"scheduler_reservations", "Models that hold a reservation.", float64(len(s.Reserved))},
+		{"scheduler_drain_seconds", "How long models take to finish what they have once they are closed.", s.Drain.Seconds()},
+	} {
+		e.single("gauge", gauge.family, gauge.help, gauge.value)
+	}
+}
+
+// states are the states of a process.
+var states = []scheduler.ProcessState{
+	scheduler.StateStopped,
+	scheduler.StateStarting,
+	scheduler.StateReady,
+	scheduler.StateStopping,
+	scheduler.StateShutdown,
+}
+
+// writeModels writes how each model is doing.
+func writeModels(e *exposition, s status) {
+	known := make(map[string]scheduler.ModelStatus)
+	for _, m := range s.Scheduler.Models {
+		known[m.Model] = m
+	}
+	for _, gauge := range []struct {
+		family, help string
+		value        func(scheduler.ModelStatus) float64
+	}{
+		{"scheduler_waiting_requests", "Requests that wait.",
+			func(m scheduler.ModelStatus) float64 { return float64(m.Waiting) }},
+		{"scheduler_in_flight_requests", "Requests that are being served.",
+			func(m scheduler.ModelStatus) float64 { return float64(m.InFlight) }},
+		{"scheduler_cool_down_seconds", "How long the model goes on to refuse requests after a failed load.",
+			func(m scheduler.ModelStatus) float64 { return m.CoolingDown.Seconds() }},
+		{"scheduler_closed", "Whether a reservation has closed the model to newcomers.",
+			func(m scheduler.ModelStatus) float64 { return indicator(m.Closed) }},
+	} {
+		e.begin("gauge", gauge.family, gauge.help)
+		for _, m := range s.Models {
+			e.sample(gauge.value(known[m.Model]), "model", m.Model)
+		}
+	}
+	e.begin("gauge", "proxy_model_state", "1 for the state that the model's process is in, 0 for the others.")
+	for _, m := range s.Models {
+		for _, state := range states {
+			e.sample(indicator(m.State == state), "model", m.Model, "state", string(state))
+		}
+	}
+}
+
+// write writes what m has counted.
+func (m *metrics) write(e *exposition) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	names := slices.Sorted(maps.Keys(m.models))
+	e.begin("counter", "proxy_http_responses_total", "Requests answered, by HTTP status and model; no model if it is not known.")
+	for _, name := range names {
+		answers := m.models[name].answers
+		for _, code := range slices.Sorted(maps.Keys(answers)) {
+			e.sample(float64(answers[code]), "code", code, "model", name)
+		}
+	}
+	e.begin("counter", "proxy_refusals_total", "Requests that were not served, by reason.")
+	for _, reason := range slices.Sorted(maps.Keys(m.refusals)) {
+		e.sample(float64(m.refusals[reason]), "reason", reason)
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { return name == "" })
+	e.begin("histogram", "proxy_wait_seconds", "Time from a request's arrival to its grant.")
+	for _, name := range names {
+		e.histogram(m.models[name].waits, "model", name)
+	}
+	e.begin("histogram", "proxy_load_seconds", "How long loads took that left the model ready, with what had to be stopped first.")
+	for _, name := range names {
+		e.histogram(m.models[name].loads, "model", name)
+	}
+	e.begin("counter", "proxy_load_failures_total", "Loads that left the model not ready.")
+	for _, name := range names {
+		e.sample(float64(m.models[name].failedLoads), "model", name)
+	}
+}
+
+func indicator(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
+}
+
+// revision returns the revision of the source, if the build recorded it.
+func revision() string {
+	build, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, setting := range build.Settings {
+		if setting.Key == "vcs.revision" {
+			return setting.Value
+		}
+	}
+	return ""
+}
