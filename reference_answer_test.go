@@ -44,6 +44,9 @@ func (r *reference) fail(q *refRequest, err error) {
 func (r *reference) drop(q *refRequest) {
 	r.counters.Cancelled++
 	r.remove(q)
+	if len(r.waitingFor(q.Model)) == 0 {
+		r.unblocked = true
+	}
 }
 
 // remove takes a request out of the queue. With the last one of its model, what a

@@ -19,19 +19,20 @@ func (r *reference) moveQueue() {
 	for again := true; again; {
 		r.unblocked = false
 		r.endReservations()
-		if r.commits == faultSwapsFirst && r.startOne() {
+		ranked := r.byRank()
+		if r.commits == faultSwapsFirst && r.startOne(ranked) {
 			continue
 		}
-		for _, model := range r.byRank() {
+		for _, model := range ranked {
 			r.serve(model)
 		}
-		again = r.startOne() || r.unblocked
+		again = r.startOne(ranked) || r.unblocked
 	}
 }
 
 // lookAt lets one model move on, because a request has come for it.
 func (r *reference) lookAt(model string) {
-	if r.first(model) == nil {
+	if len(r.waitingFor(model)) == 0 {
 		return
 	}
 	r.serve(model)
@@ -79,10 +80,10 @@ func (r *reference) grantInOrder(model string) int {
 			q.reason, q.on = WaitSlots, []string{model}
 			continue
 		}
-		if refGone(q.HandlerReq) {
-			r.drop(q)
-		} else if holders := r.closedTo(q); holders != nil {
+		if holders := r.closedTo(q); holders != nil {
 			q.reason, q.on = WaitClosed, holders
+		} else if refGone(q.HandlerReq) {
+			r.drop(q)
 		} else if r.grant(q) {
 			granted++
 		}
@@ -98,12 +99,12 @@ func (r *reference) failAll(model string, err error) {
 }
 
 // startOne starts the first swap that can start, in the order of R6.
-func (r *reference) startOne() bool {
+func (r *reference) startOne(ranked []string) bool {
 	var order []string
 	for _, s := range r.reservations {
 		order = append(order, s.model)
 	}
-	for _, model := range r.byRank() {
+	for _, model := range ranked {
 		if r.reservationOf(model) == nil {
 			order = append(order, model)
 		}
@@ -123,7 +124,7 @@ func (r *reference) startOne() bool {
 // or else with the plan of the model's reservation. If only one swap is in the
 // way, that nobody waits for, it is cancelled (R14).
 func (r *reference) start(model string) bool {
-	if r.first(model) == nil && (r.commits != faultDeadCaller || len(r.waitingFor(model)) == 0) {
+	if r.oldest(model) == nil && (r.commits != faultDeadCaller || len(r.waitingFor(model)) == 0) {
 		return false
 	}
 	if _, known := r.eff.ModelState(model); !known {
@@ -137,7 +138,7 @@ func (r *reference) start(model string) bool {
 		r.failAll(model, err)
 		return false
 	}
-	if r.ready(model) && (len(evict) == 0 || !r.slotFree(model)) {
+	if r.ready(model) && len(evict) == 0 && r.stoppedBy(model) == nil {
 		r.explainReady(model)
 		return false
 	}
@@ -184,6 +185,9 @@ func (r *reference) startSwap(model string, evict []string) {
 		r.endReservation(s)
 	}
 	r.swaps = append(r.swaps, swap)
+	for _, e := range evict {
+		r.notReady(e)
+	}
 	r.modelOf(model).touched = true
 	r.counters.Swaps++
 	r.counters.Evictions += uint64(len(evict))
@@ -203,7 +207,7 @@ func (r *reference) cancelInTheWay(model string, evict []string) {
 		return
 	}
 	swap := swaps[0]
-	if swap.abandoned || r.oldest(swap.model) != nil {
+	if swap.abandoned || r.oldest(swap.model) != nil || r.arriving == swap.model {
 		return
 	}
 	if 2*r.now().Sub(swap.start) < r.loadOf(swap.model) {
@@ -215,11 +219,28 @@ func (r *reference) cancelInTheWay(model string, evict []string) {
 // explain notes why the requests of model wait, whose swap cannot start.
 func (r *reference) explain(model string, evict []string) {
 	reason, on := r.obstacle(model, evict)
+	if r.ready(model) && !r.slotFree(model) {
+		reason, on = WaitSlots, []string{model}
+	}
 	for _, q := range r.waitingFor(model) {
 		q.reason, q.on = reason, on
 		if holders := r.closedTo(q); holders != nil {
 			q.reason, q.on = WaitClosed, holders
 		}
+	}
+}
+
+// explainAnew notes why the requests of model wait, after a look at it that changes
+// nothing.
+func (r *reference) explainAnew(model string) {
+	evict, err := r.ask(model)
+	if err != nil || r.outstanding(model) != nil {
+		return
+	}
+	if r.ready(model) && len(evict) == 0 && r.stoppedBy(model) == nil {
+		r.explainReady(model)
+	} else if reason, _ := r.obstacle(model, evict); reason != "" {
+		r.explain(model, evict)
 	}
 }
 
@@ -365,6 +386,14 @@ func (r *reference) inFlight(model string) int {
 		}
 	}
 	return n
+}
+
+// notReady notes that a model is being stopped: if it is ready again without a load
+// it has been so since ever.
+func (r *reference) notReady(model string) {
+	if m := r.models[model]; m != nil {
+		m.readySince = time.Time{}
+	}
 }
 
 // writeOff writes off the leases of model.

@@ -77,10 +77,11 @@ func (r *reference) meet(requests []*refRequest) *refRequest {
 func (r *reference) byRank() []string {
 	var firsts []*refRequest
 	for _, model := range r.waitingModels() {
+		q := r.first(model)
 		if r.outstanding(model) != nil {
 			continue
 		}
-		if q := r.first(model); q != nil {
+		if q != nil {
 			firsts = append(firsts, q)
 		} else if requests := r.waitingByRank(model); len(requests) > 0 {
 			firsts = append(firsts, requests[0])

@@ -21,13 +21,13 @@ type refClosed struct {
 
 // look takes reservations and closes models, before an event is handled (R8).
 func (r *reference) look() {
+	for _, model := range r.waitingModels() {
+		r.oldest(model)
+	}
 	if len(r.requests) == 0 || r.opts.Patience < 0 {
 		return
 	}
 	clear(r.answers)
-	for _, model := range r.waitingModels() {
-		r.oldest(model)
-	}
 	r.endReservations()
 	r.takeReservations()
 	for _, s := range r.reservations {
@@ -56,7 +56,9 @@ func (r *reference) takeReservations() {
 			without = append(without, s)
 			continue
 		}
-		r.reservations = append(r.reservations, s)
+		if r.suffices(s, "", nil) {
+			r.reservations = append(r.reservations, s)
+		}
 	}
 }
 
@@ -140,8 +142,11 @@ func (r *reference) closeFor(s *refReservation, model string) {
 	if slices.ContainsFunc(s.closed, isClosed) || !r.ready(model) || r.commits == faultNeverCloses {
 		return
 	}
+	if swap := r.outstanding(model); swap != nil && swap.load {
+		return
+	}
 	m := r.models[model]
-	open := m != nil && m.loaded && r.now().Sub(m.readySince) < r.patience(2, s.model)
+	open := m != nil && r.now().Sub(m.readySince) < r.patience(2, s.model)
 	if open && r.commits != faultClosesAtOnce {
 		return
 	}

@@ -37,7 +37,8 @@ type reference struct {
 	answers   map[string]refAnswer // of the Swapper, in this step
 	inbox     []func()             // events that are not handled yet
 	stepping  bool
-	unblocked bool // the queue has to move before the step ends
+	arriving  string // the model of a request that does not wait yet
+	unblocked bool   // the queue has to move before the step ends
 }
 
 // refRequest is a waiting request.
@@ -103,7 +104,7 @@ func (r *reference) OnSwapDone(ev SwapDone) { r.event(func() { r.swapDone(ev) })
 func (r *reference) OnServeDone(ev ServeDoneEvent) { r.event(func() { r.serveDone(ev) }) }
 
 func (r *reference) OnUnload(targets []string, timeout time.Duration) {
-	targets = slices.Clone(targets)
+	targets = slices.Compact(slices.Sorted(slices.Values(targets)))
 	r.event(func() { r.unload(targets, timeout) })
 }
 
@@ -132,6 +133,7 @@ func (r *reference) step(handle func()) {
 	}
 	clear(r.answers)
 	handle()
+	r.endReservations()
 	if r.unblocked && r.shut == nil {
 		r.moveQueue()
 	}
@@ -145,6 +147,11 @@ func (r *reference) request(req HandlerReq) {
 	if r.shut != nil {
 		r.refuse(req, r.shut)
 		return
+	}
+	if r.unblocked { // The look has let something go that held others back.
+		r.arriving = req.Model
+		r.moveQueue()
+		r.arriving = ""
 	}
 	if refGone(req) {
 		r.counters.Cancelled++
@@ -168,7 +175,9 @@ func (r *reference) request(req HandlerReq) {
 		r.lookAt(req.Model)
 		return
 	}
-	if r.queueFull() {
+	full := r.queueFull()
+	if servable, _ := r.servable(req.Model); full && !(servable && r.slotFree(req.Model) && r.closedTo(q) == nil) {
+		r.explainAnew(req.Model)
 		r.refuse(req, &RetryError{Model: req.Model, Err: ErrOverloaded})
 		return
 	}
@@ -176,6 +185,10 @@ func (r *reference) request(req HandlerReq) {
 	q.since = r.now()
 	r.requests = append(r.requests, q)
 	r.lookAt(req.Model)
+	if full && slices.Contains(r.requests, q) { // Those before it have taken the slots.
+		r.remove(q)
+		r.refuse(req, &RetryError{Model: req.Model, Err: ErrOverloaded})
+	}
 }
 
 // refusal is the rest of R2, up to the Planner's.
@@ -252,6 +265,9 @@ func (r *reference) swapDone(ev SwapDone) {
 	}
 	r.swaps = slices.DeleteFunc(r.swaps, func(s *refSwap) bool { return s == swap })
 	r.unblocked = true
+	if swap.load && ev.Err == nil && r.ready(swap.model) {
+		r.modelOf(swap.model).readySince = r.now()
+	}
 	switch {
 	case swap.abandoned:
 		r.abandonedDone(swap, ev)
@@ -301,7 +317,7 @@ func (r *reference) swapSucceeded(swap *refSwap) {
 	m := r.modelOf(swap.model)
 	m.failures = 0
 	if swap.load {
-		m.loaded, m.load, m.readySince = true, r.now().Sub(swap.start), r.now()
+		m.loaded, m.load = true, r.now().Sub(swap.start)
 		r.loaded, r.lastLoad = true, m.load
 	}
 	if r.commits != faultAsksAgain && r.grantInOrder(swap.model) > 0 {
@@ -341,16 +357,12 @@ func (r *reference) unload(targets []string, timeout time.Duration) {
 		}
 	}
 	var known []string
-	for i, model := range targets {
-		if slices.Contains(targets[:i], model) {
-			continue
-		}
+	for _, model := range targets {
 		r.unloadOne(model, timeout)
 		if _, ok := r.eff.ModelState(model); ok {
 			known = append(known, model)
 		}
 	}
-	slices.Sort(known)
 	if len(known) > 0 {
 		r.eff.StopProcesses(timeout, known)
 	}
@@ -360,6 +372,7 @@ func (r *reference) unload(targets []string, timeout time.Duration) {
 // unloadOne is what an unload does to the books of one model, and to its swap.
 func (r *reference) unloadOne(model string, timeout time.Duration) {
 	r.writeOff(model)
+	r.notReady(model)
 	if m := r.models[model]; m != nil {
 		m.failures = 0
 	}

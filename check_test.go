@@ -1,0 +1,260 @@
+package scheduler
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// checkSwap checks invariants 1 and 2 of DESIGN.md §4, and R4 and R14, on a
+// StartSwap.
+func (w *world) checkSwap(id string, evict []string) {
+	if w.swaps[id] != nil {
+		w.breaks("a second swap for %s", id)
+	}
+	if target := w.evictedBy(id); target != "" {
+		w.breaks("a swap for %s, which the swap for %s stops", id, target)
+	}
+	for _, e := range evict {
+		if n := w.inFlight(e); n > 0 {
+			w.breaks("%s is evicted with %d in flight", e, n)
+		}
+		if w.swaps[e] != nil {
+			w.breaks("%s is evicted while it loads", e)
+		}
+		if target := w.evictedBy(e); target != "" {
+			w.breaks("%s is evicted for %s and for %s", e, target, id)
+		}
+		if !slices.Contains(w.running(id), e) {
+			w.breaks("%s is evicted but does not run", e)
+		}
+	}
+	if !slices.ContainsFunc(w.callers, func(c *caller) bool { return c.waiting && !c.left && c.req.Model == id }) {
+		w.breaks("a swap for %s, for which nobody waits", id)
+	}
+	if _, known := w.ModelState(id); !known {
+		w.breaks("a swap for %s, which is unknown", id)
+	}
+	if w.down {
+		w.breaks("a swap for %s after the shutdown", id)
+	}
+}
+
+// checkGrant checks invariants 3, 4, 5 and 8 on a GrantServe.
+func (w *world) checkGrant(c *caller, req HandlerReq, id string) {
+	if w.states[id] != StateReady {
+		w.breaks("%s is granted on %s, which is %s", c.name, id, w.states[id])
+	}
+	if target := w.evictedBy(id); target != "" {
+		w.breaks("%s is granted on %s, which the swap for %s stops", c.name, id, target)
+	}
+	if id != c.req.Model {
+		w.breaks("%s wants %s and is granted on %s", c.name, c.req.Model, id)
+	}
+	if req.Lease != uint64(len(w.leases))+1 {
+		w.breaks("%s gets lease %d after %d others", c.name, req.Lease, len(w.leases))
+	}
+	if limit := w.limits[id].Concurrency; limit > 0 && w.inFlight(id) >= limit {
+		w.breaks("%s is granted beyond the concurrency of %s", c.name, id)
+	}
+	now := w.sut.Snapshot()
+	closed := slices.ContainsFunc(now.Models, func(m ModelStatus) bool { return m.Model == id && m.Closed })
+	if limit, known := w.closed[id]; closed && known && c.arrival > limit && w.sameReservations(now) {
+		w.breaks("%s is granted on %s, which was closed before it came", c.name, id)
+	}
+	for _, o := range w.callers {
+		before := o.priority > c.priority || o.priority == c.priority && o.arrival < c.arrival
+		if o.waiting && !o.left && !o.vanished && !o.deferred && o != c && o.req.Model == id && before {
+			if !closed || o.arrival < c.arrival {
+				w.breaks("%s is granted before %s", c.name, o.name)
+			}
+		}
+	}
+}
+
+// check checks what holds after every step.
+func (w *world) check() {
+	s := w.sut.Snapshot()
+	w.checkBooks(s)
+	w.checkClosings(s)
+	if !w.impure && !w.down {
+		w.checkWork(s)
+	}
+	w.before = s
+}
+
+// checkBooks compares the scheduler's books with the host's (R9, counters).
+func (w *world) checkBooks(s Snapshot) {
+	c := s.Counters
+	if sum := c.Granted + c.Failed + c.Refused + c.Cancelled + uint64(len(s.Waiting)); c.Requests != sum {
+		w.breaks("%d requests, but %d accounted for: %+v", c.Requests, sum, c)
+	}
+	perModel := make(map[string]int)
+	for _, m := range s.Models {
+		perModel[m.Model] = m.InFlight
+	}
+	held := make(map[string]int)
+	living, waiting := 0, 0
+	for _, c := range w.callers {
+		if c.waiting {
+			waiting++
+		}
+		if c.waiting && !c.left {
+			living++
+			held[c.req.Model]++
+		}
+	}
+	for id := range w.states {
+		if n := w.inFlight(id); n != perModel[id] && !w.down {
+			w.breaks("%d in flight for %s, not %d", n, id, perModel[id])
+		}
+		if k := w.limits[id].Capacity; k > 0 && held[id]+w.inFlight(id) > k && w.before.Counters.Requests < c.Requests {
+			w.breaks("%s holds %d of %d", id, held[id]+w.inFlight(id), k)
+		}
+	}
+	if len(s.Waiting) > waiting || len(s.Waiting) < living {
+		w.breaks("%d wait, of whom %d live, but the snapshot has %d", waiting, living, len(s.Waiting))
+	}
+	if q := w.opts.MaxQueue; q > 0 && len(s.Waiting) > q {
+		w.breaks("%d wait, of %d", len(s.Waiting), q)
+	}
+	targets := slices.Sorted(maps.Keys(w.swaps))
+	if !w.down && !slices.EqualFunc(s.Swaps, targets, func(a SwapStatus, b string) bool {
+		return a.Model == b && slices.Equal(a.Evict, w.swaps[b].evict)
+	}) {
+		w.breaks("outstanding are %v, not %+v", targets, s.Swaps)
+	}
+	for _, r := range s.Waiting {
+		if r.Reason == "" {
+			w.breaks("a request for %s waits for no reason", r.Model)
+		}
+	}
+}
+
+// checkClosings notes when models were closed, for invariant 8. Models are closed
+// only by the look at the start of a step, before its event is handled. A look that
+// finds another running set may end a reservation and take it again.
+func (w *world) checkClosings(s Snapshot) {
+	was := make(map[string]bool)
+	for _, m := range w.before.Models {
+		was[m.Model] = m.Closed
+	}
+	arrived := int(w.before.Counters.Requests)
+	same := w.sameReservations(s)
+	w.ran = w.running("")
+	for _, m := range s.Models {
+		if !m.Closed {
+			delete(w.closed, m.Model)
+		} else if !was[m.Model] || !same {
+			w.closed[m.Model] = arrived
+		}
+	}
+}
+
+// sameReservations reports whether the reservations of s are for sure those that
+// stood before this step, and none was ended and taken again.
+func (w *world) sameReservations(s Snapshot) bool {
+	return w.plan == nil && slices.Equal(s.Reserved, w.before.Reserved) && slices.Equal(w.running(""), w.ran)
+}
+
+// checkWork checks invariant 7: nobody waits who could be served, or have a swap
+// started, unless for a reservation. It holds after a step that let the queue
+// move, for what the scheduler has been told.
+func (w *world) checkWork(s Snapshot) {
+	if w.unseen || !w.growing {
+		return
+	}
+	closed := make(map[string]bool)
+	for _, m := range s.Models {
+		closed[m.Model] = m.Closed
+	}
+	for _, c := range w.callers {
+		id := c.req.Model
+		if !c.waiting || c.left || w.swaps[id] != nil || w.evictedBy(id) != "" || closed[id] {
+			continue
+		}
+		evict := w.cleaned(id)
+		limit := w.limits[id].Concurrency
+		switch {
+		case len(evict) == 0 && w.states[id] == StateReady:
+			if limit <= 0 || w.inFlight(id) < limit {
+				w.breaks("%s waits although %s is ready", c.name, id)
+			}
+		case len(s.Reserved) == 0 && !slices.ContainsFunc(evict, w.inTheWay):
+			w.breaks("%s waits although nothing is in the way of a swap for %s", c.name, id)
+		}
+	}
+}
+
+// inTheWay reports whether a model cannot be evicted.
+func (w *world) inTheWay(id string) bool {
+	return w.inFlight(id) > 0 || w.swaps[id] != nil || w.evictedBy(id) != ""
+}
+
+// cleaned returns the Swapper's answer for a target without strangers.
+func (w *world) cleaned(target string) []string {
+	running := w.running(target)
+	return slices.DeleteFunc(slices.Clone(w.plain(target, running)), func(id string) bool { return !slices.Contains(running, id) })
+}
+
+// leftovers names what a FIFO with nothing to do has still in memory beyond a
+// small entry per model that was loaded or granted (invariant 9).
+func leftovers(f *FIFO) (left []string) {
+	note := func(what string, n int) {
+		if n > 0 {
+			left = append(left, fmt.Sprintf("%s: %d", what, n))
+		}
+	}
+	note("waiting models", len(f.waiting))
+	note("queued", f.queued)
+	note("byRespond", len(f.byRespond))
+	note("leases", f.leases.open)
+	note("lease numbers", len(f.leases.numbers))
+	note("swaps", len(f.swaps))
+	note("reservations", len(f.reservations))
+	note("listeners", f.listeners)
+	note("owed positions", f.owed)
+	note("inbox", len(f.inbox))
+	note("outbox", len(f.outbox))
+	note("loose", len(f.loose))
+	for name, m := range f.models {
+		if m.holds() || !m.remembered() || len(m.unended) > 0 || len(m.answers) > 1 || len(m.queue.classes) > 0 {
+			left = append(left, fmt.Sprintf("model %s: %+v", name, *m))
+		}
+	}
+	return left
+}
+
+// finish drains w and checks liveness (invariant 6) and that nothing is left
+// behind (invariant 9).
+func (w *world) finish(t testing.TB, log func(string)) {
+	w.drain(func(what string, do func()) {
+		log(what)
+		for _, line := range w.step(do) {
+			log("  " + line)
+		}
+	})
+	if stuck := w.stuck(); len(stuck) > 0 {
+		w.breaks("they wait for ever: %s", strings.Join(stuck, " "))
+	}
+	for _, c := range w.callers {
+		if c.waiting {
+			w.step(func() { w.cancel(c) })
+		}
+		if c.answers == 0 && !c.left {
+			w.breaks("%s was never answered", c.name)
+		}
+	}
+	for id, n := range w.states {
+		if w.inFlight(id) > 0 {
+			w.breaks("%v in flight for %s at the end", n, id)
+		}
+	}
+	if f, ok := w.sut.(*FIFO); ok && !w.down { // Afterwards reports are ignored.
+		for _, l := range leftovers(f) {
+			w.breaks("left behind: %s", l)
+		}
+	}
+}

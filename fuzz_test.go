@@ -1,0 +1,269 @@
+package scheduler
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// source is a string of bytes that decides what happens.
+type source struct{ data []byte }
+
+// less returns a number from 0 to n-1. At the end of the string it is 0.
+func (s *source) less(n int) int {
+	if len(s.data) == 0 || n <= 1 {
+		return 0
+	}
+	b := int(s.data[0])
+	s.data = s.data[1:]
+	return b % n
+}
+
+// pick returns one of all.
+func pick[T any](s *source, all []T) T { return all[s.less(len(all))] }
+
+// setup returns a world at random.
+func (s *source) setup() setup {
+	all := []string{"a", "b", "c", "d", "e", "f"}[:1+s.less(6)]
+	set := setup{models: all, limits: make(map[string]Limits)}
+	var pairs []string
+	for i, a := range all {
+		for _, b := range all[:i] {
+			if s.less(2) == 0 {
+				pairs = append(pairs, a+"/"+b)
+			}
+		}
+		if s.less(4) == 0 {
+			set.ready = append(set.ready, a)
+		}
+		if l := pick(s, []Limits{{}, {}, {Concurrency: 1}, {Concurrency: 2, Capacity: 3}}); l != (Limits{}) {
+			set.limits[a] = l
+		}
+	}
+	set.swapper = pick(s, []string{
+		"", "conflicts " + strings.Join(pairs, " "), "conflicts " + strings.Join(pairs, " "), "needs " + strings.Join(pairs, " "),
+		"groups x:a,b:swap y:c,d:swap:exclusive z:e:persistent", "budget 2 c=2 e=3", "budget 3 a=2", fmt.Sprintf("hash %d", s.less(256)),
+	})
+	set.opts.Patience = pick(s, []time.Duration{0, 0, 20 * time.Second, time.Second, -1})
+	set.opts.Cooldown = pick(s, []time.Duration{0, 0, 7 * time.Second})
+	set.opts.MaxQueue = pick(s, []int{0, 0, 0, 3})
+	set.uncancellable = s.less(4) == 3
+	return set
+}
+
+// event returns something that may happen next in w, "" if the choice has fallen on
+// something that cannot.
+func (s *source) event(w *world) string {
+	var waiting, serving, granted []string
+	for _, c := range w.callers {
+		if c.waiting {
+			waiting = append(waiting, c.name)
+		}
+		if c.serving {
+			serving = append(serving, c.name)
+		}
+		if c.lease > 0 {
+			granted = append(granted, c.name)
+		}
+	}
+	targets := slices.Sorted(maps.Keys(w.swaps))
+	some := func(op string, names []string, suffixes ...string) string {
+		if len(names) == 0 {
+			return ""
+		}
+		return op + " " + pick(s, names) + pick(s, append(suffixes, ""))
+	}
+	switch s.less(24) {
+	case 0, 1, 2, 3, 4, 5:
+		return s.request(w)
+	case 6, 7, 8:
+		return some("swap-done", targets)
+	case 9:
+		return some("swap-done", targets, " fail", " lie", " untouched")
+	case 10, 11, 12, 13:
+		return some("serve-done", serving)
+	case 14, 15:
+		return "advance " + pick(s, []string{"1s", "3s", "10s", "30s", "1m", "11m"})
+	case 16:
+		return some("cancel", waiting)
+	case 17:
+		return some(pick(s, []string{"leave", "vanish"}), waiting)
+	case 18:
+		return some("unload", w.models, " "+pick(s, w.models), " stranger", " timeout=5s")
+	case 19:
+		return some("serve-done", granted) // perhaps once more
+	case 20:
+		return "swap-done " + pick(s, w.models) // perhaps none is outstanding
+	case 21:
+		return pick(s, []string{"serve-done model=" + pick(s, w.models), "serve-done model=a lease=99", "unload", some("cancel", granted)})
+	case 22:
+		if id := some("state", idle(w)); id != "" {
+			return id + pick(s, []string{" stopped", " shutdown", " starting", " ready"})
+		}
+		return ""
+	default:
+		return s.rare(w, granted)
+	}
+}
+
+// idle returns the models whose process no outstanding swap is about.
+func idle(w *world) []string {
+	return slices.DeleteFunc(slices.Clone(w.models), func(id string) bool { return w.swaps[id] != nil || w.evictedBy(id) != "" })
+}
+
+// request returns a request at random.
+func (s *source) request(w *world) string {
+	n := len(w.callers) + 1
+	line := fmt.Sprintf("request r%d %s", n, pick(s, w.models))
+	switch s.less(16) {
+	case 0, 1, 2:
+		line += fmt.Sprintf(" priority=%d", s.less(3)-1)
+	case 3:
+		line += " gone"
+	case 4:
+		line += " anonymous"
+	case 5:
+		line += " deaf"
+	}
+	return line
+}
+
+// rare returns something that happens seldom.
+func (s *source) rare(w *world, granted []string) string {
+	n := len(w.callers) + 1
+	switch s.less(8) {
+	case 0:
+		return "forget " + pick(s, w.models)
+	case 1:
+		return pick(s, []string{"shutdown", "shutdown error=boom"})
+	case 2:
+		return fmt.Sprintf("request r%d stranger", n)
+	default:
+		prefix := pick(s, []string{"grant", "start-swap", "error", "cancel-swap", "stop"})
+		then := pick(s, []string{
+			fmt.Sprintf("request i%d %s", n, pick(s, w.models)),
+			"unload " + pick(s, w.models),
+			"serve-done model=" + pick(s, w.models),
+			"swap-done " + pick(s, w.models),
+		})
+		return "on " + prefix + " : " + then
+	}
+}
+
+// play lets what data decides happen to a pair, and then lets everything end. It
+// returns what is wrong, "" if nothing is.
+func play(t testing.TB, data []byte, commits fault) (p *pair, wrong string) {
+	s := &source{data}
+	p = newPair(s.setup(), commits)
+	for len(s.data) > 0 && len(p.done) < 200 {
+		line := s.event(p.fifo)
+		if line == "" {
+			continue
+		}
+		if wrong = p.wrong(p.tell(line)); wrong != "" {
+			return p, wrong
+		}
+	}
+	return p, p.end(t)
+}
+
+// end lets p end and returns what is wrong.
+func (p *pair) end(t testing.TB) string {
+	if wrong := p.wrong(p.drain()); wrong != "" {
+		return wrong
+	}
+	p.fifo.finish(t, func(string) {})
+	p.slow.finish(t, func(string) {})
+	return p.wrong("")
+}
+
+// rerun tells a new pair lines, and returns what is wrong, "" if nothing is or the
+// lines make no sense.
+func rerun(t testing.TB, s setup, lines []string, commits fault) (p *pair, wrong string) {
+	defer func() {
+		if e := recover(); e != nil && wrong == "" {
+			if _, nonsense := e.(error); !nonsense {
+				panic(e)
+			}
+		}
+	}()
+	p = newPair(s, commits)
+	for _, line := range lines {
+		if wrong = p.wrong(p.tell(line)); wrong != "" {
+			return p, wrong
+		}
+	}
+	return p, p.end(t)
+}
+
+// report leaves out of a sequence what it does not need to go wrong, and returns
+// the rest as a trace with what is wrong.
+func report(t testing.TB, p *pair, commits fault) string {
+	lines := slices.Clone(p.done)
+	for again := true; again; {
+		again = false
+		for i := len(lines) - 1; i >= 0; i-- {
+			fewer := slices.Delete(slices.Clone(lines), i, i+1)
+			if _, wrong := rerun(t, p.setup, fewer, commits); wrong != "" {
+				lines, again = fewer, true
+			}
+		}
+	}
+	p, wrong := rerun(t, p.setup, lines, commits)
+	return p.trace() + "\n" + wrong
+}
+
+// wrong returns what is broken or differs.
+func (p *pair) wrong(diff string) string {
+	for _, b := range p.fifo.broken {
+		diff += "\nFIFO: " + b
+	}
+	for _, b := range p.slow.broken {
+		diff += "\nreference: " + b
+	}
+	return diff
+}
+
+// FuzzEvents lets anything happen to up to six models under random policies and
+// options: what always holds is checked after each step, everybody is answered in
+// the end, and the FIFO does what the reference does.
+func FuzzEvents(f *testing.F) {
+	for seed := range uint64(20) {
+		f.Add(noise(seed, 300))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if p, wrong := play(t, data, ""); wrong != "" {
+			t.Fatal(report(t, p, ""))
+		}
+	})
+}
+
+var seeds = flag.Int("seeds", 4000, "how many sequences TestRandomEvents tries")
+
+// TestRandomEvents is FuzzEvents for a number of random strings.
+func TestRandomEvents(t *testing.T) {
+	n := *seeds
+	if testing.Short() {
+		n /= 10
+	}
+	for seed := range n {
+		if p, wrong := play(t, noise(uint64(seed), 50+seed%400), ""); wrong != "" {
+			t.Fatalf("seed %d\n%s", seed, report(t, p, ""))
+		}
+	}
+}
+
+// noise returns n random bytes.
+func noise(seed uint64, n int) []byte {
+	r := rand.New(rand.NewPCG(seed, 1))
+	data := make([]byte, n)
+	for i := range data {
+		data[i] = byte(r.Uint32())
+	}
+	return data
+}

@@ -1,0 +1,505 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// sut is a scheduler under test: the FIFO or the reference.
+type sut interface {
+	Scheduler
+	Canceler
+	Snapshot() Snapshot
+}
+
+// setup says what a world is made of before its scheduler is.
+type setup struct {
+	models        []string // that the host knows
+	ready         []string // of them, at the start
+	swapper       string   // see newSwapper
+	opts          FIFOOptions
+	limits        map[string]Limits
+	uncancellable bool // the host has no CancelSwap
+}
+
+// world is a fake host. It writes every effect as a line, keeps its own books, and
+// notes in broken where an effect contradicts them (see check_test.go).
+type world struct {
+	setup
+	sut sut
+	swapperAsked
+	now       time.Time
+	reads     int // of the clock, in this step
+	states    map[string]ProcessState
+	swaps     map[string]*worldSwap // outstanding, by target
+	callers   []*caller             // in order of arrival
+	leases    []*caller             // granted, by lease: index+1
+	lines     []string              // of this step
+	broken    []string
+	hooks     []hook
+	forgotten map[string]bool // models that the host knows no more
+	closed    map[string]int  // closed models: how many callers had arrived by then
+	down      bool            // the scheduler was shut down
+	unseen    bool            // something changed that no event has told
+	inline    bool            // an effect of this step called back
+	ran       []string        // what ran after the step before
+	before    Snapshot        // this step
+	impure    bool            // the Swapper's answers cannot be repeated
+	growing   bool            // the Swapper's answers only grow with the running set
+}
+
+// worldSwap is an outstanding swap.
+type worldSwap struct {
+	evict []string
+	loads bool
+	was   map[string]ProcessState // the states before it
+}
+
+// caller is one request.
+type caller struct {
+	name     string
+	req      HandlerReq
+	hangUp   context.CancelFunc
+	arrival  int
+	priority int
+	answers  int
+	deferred bool // asked from within an effect of this step
+	waiting  bool // neither answered nor taken out
+	left     bool // its Ctx is done, or it was cancelled
+	vanished bool // GrantServe finds it gone
+	lease    uint64
+	serving  bool // granted, its ServeDoneEvent has not arrived
+	written  bool // its lease is written off
+	position int  // that it was told last
+}
+
+// hook does something when an effect whose line begins with prefix happens.
+type hook struct {
+	prefix string
+	do     func()
+}
+
+var epochOfTests = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// newWorld makes a world and, with make, its scheduler.
+func newWorld(s setup, make_ func(Swapper, Effects, FIFOOptions) sut) *world {
+	w := &world{
+		setup:     s,
+		now:       epochOfTests,
+		states:    make(map[string]ProcessState),
+		swaps:     make(map[string]*worldSwap),
+		closed:    make(map[string]int),
+		forgotten: make(map[string]bool),
+	}
+	for _, m := range s.models {
+		w.states[m] = StateStopped
+	}
+	for _, m := range s.ready {
+		w.states[m] = StateReady
+	}
+	opts := s.opts
+	opts.Now = func() time.Time { w.reads++; return w.now }
+	opts.Priority = func(req HandlerReq) int { return w.find(req).priority }
+	if len(s.limits) > 0 {
+		opts.Limits = func(model string) Limits { return s.limits[model] }
+	}
+	var eff Effects = w
+	if s.uncancellable {
+		eff = struct{ Effects }{w}
+	}
+	w.sut = make_(w.newSwapper(s.swapper), eff, opts)
+	w.before = w.sut.Snapshot()
+	return w
+}
+
+// newFIFOUnderTest makes the FIFO.
+func newFIFOUnderTest(s Swapper, eff Effects, opts FIFOOptions) sut {
+	return NewFIFO("test", nil, s, eff, opts)
+}
+
+// callerKey is the key of the caller in the Ctx of its request.
+type callerKey struct{}
+
+// find returns the caller of req.
+func (w *world) find(req HandlerReq) *caller {
+	for _, c := range w.callers {
+		if req.Respond != nil && req.Respond == c.req.Respond {
+			return c
+		}
+	}
+	if req.Ctx != nil {
+		if c, ok := req.Ctx.Value(callerKey{}).(*caller); ok {
+			return c
+		}
+	}
+	w.breaks("an effect for a request that nobody made: %+v", req)
+	return &caller{name: "nobody"}
+}
+
+// caller returns the caller of that name.
+func (w *world) caller(name string) *caller {
+	for _, c := range w.callers {
+		if c.name == name {
+			return c
+		}
+	}
+	return nil
+}
+
+// newCaller makes a caller, who has not asked yet.
+func (w *world) newCaller(name, model string, priority int) *caller {
+	c := &caller{name: name, arrival: len(w.callers) + 1, priority: priority, position: -1}
+	var ctx context.Context
+	ctx, c.hangUp = context.WithCancel(context.WithValue(context.Background(), callerKey{}, c))
+	c.req = HandlerReq{Model: model, Ctx: ctx, Respond: make(chan HandlerResp), PositionCh: make(chan int, 1)}
+	w.callers = append(w.callers, c)
+	return c
+}
+
+// breaks notes that something is not as it always should be.
+func (w *world) breaks(format string, args ...any) {
+	w.broken = append(w.broken, fmt.Sprintf(format, args...))
+}
+
+// effect writes a line and does what is hooked to it, which may panic.
+func (w *world) effect(format string, args ...any) {
+	line := fmt.Sprintf(format, args...)
+	w.lines = append(w.lines, line)
+	w.fire(line)
+}
+
+// fire does what is hooked to a line, once.
+func (w *world) fire(line string) {
+	for i, h := range w.hooks {
+		if strings.HasPrefix(line+" ", h.prefix+" ") {
+			w.hooks = slices.Delete(w.hooks, i, i+1)
+			w.mayAskAgain()
+			w.inline = true
+			h.do()
+			return
+		}
+	}
+}
+
+// ModelState implements Effects.
+func (w *world) ModelState(id string) (ProcessState, bool) {
+	s, ok := w.states[id]
+	return s, ok && !w.forgotten[id]
+}
+
+// RunningModels implements Effects.
+func (w *world) RunningModels() map[string]ProcessState { return maps.Clone(w.states) }
+
+// StartSwap implements Effects. What it evicts is stopping until its end.
+func (w *world) StartSwap(id string, evict []string) {
+	w.checkSwap(id, evict)
+	s := &worldSwap{evict: slices.Clone(evict), loads: w.states[id] != StateReady, was: maps.Clone(w.states)}
+	w.swaps[id] = s
+	for _, e := range evict {
+		w.states[e] = StateStopping
+	}
+	if s.loads {
+		w.states[id] = StateStarting
+		w.writeOff(id)
+	}
+	w.mayAskAgain()
+	w.effect("start-swap %s evict=%v", id, evict)
+}
+
+// GrantServe implements Effects.
+func (w *world) GrantServe(req HandlerReq, id string) bool {
+	c := w.find(req)
+	w.checkGrant(c, req, id)
+	w.answered(c)
+	w.leases = append(w.leases, c)
+	if c.vanished || c.left {
+		c.left = true
+		w.effect("grant %s %s gone", c.name, id)
+		return false
+	}
+	c.lease, c.serving = req.Lease, true
+	w.effect("grant %s %s", c.name, id)
+	return true
+}
+
+// GrantError implements Effects.
+func (w *world) GrantError(req HandlerReq, err error) {
+	c := w.find(req)
+	w.answered(c)
+	w.effect("error %s: %v", c.name, err)
+}
+
+// CancelSwap implements SwapCanceler.
+func (w *world) CancelSwap(id string) {
+	if w.swaps[id] == nil && !w.inline {
+		w.breaks("CancelSwap for %s, which has no swap", id)
+	}
+	w.effect("cancel-swap %s", id)
+}
+
+// StopProcesses implements Effects.
+func (w *world) StopProcesses(timeout time.Duration, ids []string) {
+	for _, id := range ids {
+		if _, known := w.ModelState(id); !known {
+			w.breaks("StopProcesses for %s, which is unknown", id)
+		}
+		w.states[id] = StateStopped
+		w.writeOff(id)
+	}
+	if len(ids) == 0 || !slices.IsSorted(ids) || len(slices.Compact(slices.Clone(ids))) != len(ids) {
+		w.breaks("StopProcesses of %v", ids)
+	}
+	w.effect("stop %v timeout=%v", ids, timeout)
+}
+
+// answered notes the answer of c.
+func (w *world) answered(c *caller) {
+	if c.answers++; c.answers > 1 {
+		w.breaks("%s was answered twice", c.name)
+	}
+	c.waiting = false
+}
+
+// writeOff writes the leases of a model off.
+func (w *world) writeOff(id string) {
+	for _, c := range w.callers {
+		if c.req.Model == id && c.serving {
+			c.written = true
+		}
+	}
+}
+
+// inFlight counts the requests in flight for a model.
+func (w *world) inFlight(id string) (n int) {
+	for _, c := range w.callers {
+		if c.req.Model == id && c.serving && !c.written {
+			n++
+		}
+	}
+	return n
+}
+
+// evictedBy returns the target of the outstanding swap that stops a model, "" if
+// there is none.
+func (w *world) evictedBy(id string) string {
+	for target, s := range w.swaps {
+		if slices.Contains(s.evict, id) {
+			return target
+		}
+	}
+	return ""
+}
+
+// running returns the running models without one, sorted.
+func (w *world) running(without string) []string {
+	set := make(map[string]bool)
+	for id, s := range w.states {
+		set[id] = s != StateStopped && s != StateShutdown
+	}
+	for id := range w.swaps {
+		set[id] = true
+	}
+	delete(set, without)
+	maps.DeleteFunc(set, func(_ string, runs bool) bool { return !runs })
+	return slices.Sorted(maps.Keys(set))
+}
+
+// step lets one thing happen and returns the lines of what it caused.
+func (w *world) step(what func()) []string {
+	w.lines, w.reads, w.inline = nil, 0, false
+	w.newStep()
+	for _, c := range w.callers {
+		c.deferred = false
+	}
+	quiet := w.quiet()
+	func() {
+		defer func() {
+			if p := recover(); p != nil {
+				if p != errHook {
+					panic(p)
+				}
+				w.lines = append(w.lines, "panic")
+			}
+		}()
+		what()
+	}()
+	if quiet && w.quiet() && !w.inline && w.reads > 0 {
+		w.breaks("the clock was read although nobody waits")
+	}
+	w.tellPositions()
+	w.check()
+	return w.lines
+}
+
+// errHook is what hooks panic with.
+var errHook = errors.New("panic on purpose")
+
+// quiet reports whether nobody has a reason to read the clock.
+func (w *world) quiet() bool {
+	return w.opts.Cooldown == 0 && len(w.swaps) == 0 && !slices.ContainsFunc(w.callers, func(c *caller) bool { return c.waiting })
+}
+
+// tellPositions writes the positions that were told in this step.
+func (w *world) tellPositions() {
+	for _, c := range w.callers {
+		select {
+		case p := <-c.req.PositionCh:
+			if p == c.position && !w.inline {
+				w.breaks("%s was told %d again", c.name, p)
+			}
+			c.position = p
+			w.lines = append(w.lines, fmt.Sprintf("position %s %d", c.name, p))
+		default:
+		}
+	}
+}
+
+// request hands in the request of c.
+func (w *world) request(c *caller) {
+	c.waiting, c.deferred = true, w.inline
+	w.sut.OnRequest(c.req)
+	if c.req.Ctx != nil && c.req.Ctx.Err() != nil {
+		c.left = true
+	}
+}
+
+// leave ends the Ctx of c without an event.
+func (w *world) leave(c *caller) {
+	c.hangUp()
+	c.left = true
+	w.unseen = true
+}
+
+// cancel ends c with an event.
+func (w *world) cancel(c *caller) {
+	if c.req.Respond != nil {
+		c.left, c.waiting = true, false
+	}
+	w.sut.OnCancel(c.req)
+}
+
+// How a swap can end.
+const (
+	endsWell  = "ok"
+	endsIll   = "fail"      // with an error; the target is stopped
+	untouched = "untouched" // with an error; nothing was stopped
+	endsInLie = "lie"       // without an error; the target is stopped
+)
+
+// swapDone ends the swap of a model, if there is one, and reports it.
+func (w *world) swapDone(id, how string) {
+	ev := SwapDone{ModelID: id}
+	if w.inline && w.swaps[id] == nil {
+		return // A report ahead of its StartSwap would be taken for that of this one.
+	}
+	if s := w.swaps[id]; s != nil {
+		w.unseen = false
+		delete(w.swaps, id)
+		for _, e := range s.evict {
+			if w.states[e] == StateStopping {
+				w.states[e] = StateStopped
+			}
+			if how == untouched {
+				w.states[e] = s.was[e]
+			}
+		}
+		switch {
+		case how == endsWell:
+			w.states[id] = StateReady
+		case how == untouched || !s.loads && how == endsIll:
+			w.states[id] = s.was[id]
+		default:
+			w.states[id] = StateStopped
+		}
+	}
+	if how == endsIll || how == untouched {
+		ev.Err = errLoad
+	}
+	w.sut.OnSwapDone(ev)
+}
+
+// errLoad is how loads fail.
+var errLoad = errors.New("load failed")
+
+// serveDone ends the request of c, perhaps once more.
+func (w *world) serveDone(c *caller) {
+	if c.serving {
+		w.unseen = false
+	}
+	c.serving = false
+	w.sut.OnServeDone(ServeDoneEvent{ModelID: c.req.Model, Lease: c.lease})
+}
+
+// serveDoneOf ends the oldest request of a model without naming its lease.
+func (w *world) serveDoneOf(id string) {
+	i := slices.IndexFunc(w.leases, func(c *caller) bool { return c.req.Model == id && c.serving })
+	if i >= 0 {
+		w.leases[i].serving, w.unseen = false, false
+	} else if w.inline {
+		return // It would be taken for the end of a grant that is yet to come.
+	}
+	w.sut.OnServeDone(ServeDoneEvent{ModelID: id})
+}
+
+// unload unloads models. The leases of those that the host knows are written off
+// when it stops them, since the event may have to wait for the end of a step.
+func (w *world) unload(timeout time.Duration, ids ...string) {
+	for _, id := range ids {
+		if w.forgotten[id] {
+			w.writeOff(id)
+		}
+	}
+	w.unseen = false
+	w.sut.OnUnload(ids, timeout)
+}
+
+// shutdown shuts the scheduler down.
+func (w *world) shutdown(err error) {
+	w.down = true
+	w.sut.OnShutdown(err)
+}
+
+// drain lets everything end, and nothing more come, until nothing is left to end.
+// It reports the steps that it took.
+func (w *world) drain(each func(what string, do func())) {
+	for range 1000 {
+		before := len(w.swaps) + len(w.leases)
+		for _, id := range slices.Sorted(maps.Keys(w.swaps)) {
+			each("swap-done "+id, func() { w.swapDone(id, endsWell) })
+		}
+		for _, c := range slices.Clone(w.leases) {
+			if c.serving {
+				each("serve-done "+c.name, func() { w.serveDone(c) })
+			}
+		}
+		if len(w.swaps)+len(w.leases) == before && len(w.swaps) == 0 {
+			return
+		}
+	}
+	w.breaks("it never ends")
+}
+
+// stuck names those who wait although everything has ended.
+func (w *world) stuck() (names []string) {
+	for _, c := range w.callers {
+		if c.waiting && !c.left {
+			names = append(names, c.name)
+		}
+	}
+	return names
+}
+
+// mustHold fails the test if anything is broken.
+func (w *world) mustHold(t testing.TB) {
+	t.Helper()
+	for _, b := range w.broken {
+		t.Error(b)
+	}
+	w.broken = nil
+}

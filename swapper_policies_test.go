@@ -1,0 +1,211 @@
+package scheduler
+
+import (
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// swapperAsked is the part of a world that is its Swapper, and watches how it is
+// asked.
+type swapperAsked struct {
+	plain     func(target string, running []string) []string // the answer, unwatched
+	plan      func(target string, running []Resident) ([]string, error)
+	asked     map[string]int // questions in this step and since the last swap
+	questions int            // in this step
+}
+
+// newStep begins to count anew.
+func (a *swapperAsked) newStep() { a.asked, a.questions = make(map[string]int), 0 }
+
+// mayAskAgain notes that a swap has started, or that a further event follows within
+// the step, after which everything may be asked again.
+func (a *swapperAsked) mayAskAgain() { clear(a.asked) }
+
+// newSwapper makes the Swapper that a line describes, and watches it:
+//
+//	conflicts a/b c/d     either cannot run beside the other
+//	needs a/b             a needs b gone
+//	groups NAME:a,b:swap:exclusive:persistent …
+//	fixed a=b,b,x …       always that answer
+//	hash SEED             an answer at random, the same for the same question
+//	random SEED           an answer at random
+//	budget ROOM a=SIZE …  a Planner: the least recently used go, size 1 if not said
+//	panics                whenever it is asked
+func (w *world) newSwapper(line string) Swapper {
+	kind, args, _ := strings.Cut(line, " ")
+	words := strings.Fields(args)
+	w.growing = kind == "conflicts" || kind == "needs" || kind == "groups" || kind == ""
+	w.newStep()
+	switch kind {
+	case "":
+		w.plain = (&GroupSwapper{}).EvictionFor
+	case "conflicts", "needs":
+		w.plain = conflicts(words, kind == "conflicts")
+	case "groups":
+		w.plain = groups(words).EvictionFor
+	case "fixed":
+		w.plain = func(target string, _ []string) []string { return valueOf(words, target) }
+	case "hash":
+		w.plain = func(target string, running []string) []string {
+			h := fnv.New64a()
+			fmt.Fprint(h, args, target, running)
+			return atRandom(rand.New(rand.NewPCG(h.Sum64(), 0)), running)
+		}
+	case "random":
+		w.impure = true
+		seed, _ := strconv.Atoi(args)
+		r := rand.New(rand.NewPCG(uint64(seed), 0))
+		w.plain = func(_ string, running []string) []string { return atRandom(r, running) }
+	case "budget":
+		w.plan = budget(words)
+		return watchedPlanner{watchedSwapper{w}}
+	default:
+		panic("no such swapper: " + line)
+	}
+	return watchedSwapper{w}
+}
+
+// atRandom returns a random part of running.
+func atRandom(r *rand.Rand, running []string) (evict []string) {
+	for _, id := range running {
+		if r.IntN(3) == 0 {
+			evict = append(evict, id)
+		}
+	}
+	return evict
+}
+
+// conflicts returns the policy of pairs of models that cannot run together.
+func conflicts(pairs []string, both bool) func(string, []string) []string {
+	set := make(map[string]bool)
+	for _, p := range pairs {
+		a, b, _ := strings.Cut(p, "/")
+		set[a+"/"+b] = true
+		if both {
+			set[b+"/"+a] = true
+		}
+	}
+	return func(target string, running []string) (evict []string) {
+		for _, id := range running {
+			if set[target+"/"+id] {
+				evict = append(evict, id)
+			}
+		}
+		return evict
+	}
+}
+
+// groups returns a GroupSwapper.
+func groups(words []string) *GroupSwapper {
+	var all []Group
+	for _, word := range words {
+		parts := strings.Split(word, ":")
+		all = append(all, Group{
+			Name:       parts[0],
+			Members:    strings.Split(parts[1], ","),
+			Swap:       slices.Contains(parts[2:], "swap"),
+			Exclusive:  slices.Contains(parts[2:], "exclusive"),
+			Persistent: slices.Contains(parts[2:], "persistent"),
+		})
+	}
+	s, err := NewGroupSwapper(all...)
+	if err != nil {
+		panic(err)
+	}
+	return s
+}
+
+// valueOf returns the list that key has among words of the form key=a,b.
+func valueOf(words []string, key string) []string {
+	for _, word := range words {
+		if k, v, _ := strings.Cut(word, "="); k == key && v != "" {
+			return strings.Split(v, ",")
+		}
+	}
+	return nil
+}
+
+// budget returns the Plan of a policy with so much room, in which each model takes
+// its size. Those that were used least recently go first, whether busy or not.
+func budget(words []string) func(string, []Resident) ([]string, error) {
+	room, _ := strconv.Atoi(words[0])
+	sizeOf := func(id string) int {
+		if v := valueOf(words[1:], id); v != nil {
+			n, _ := strconv.Atoi(v[0])
+			return n
+		}
+		return 1
+	}
+	return func(target string, running []Resident) (evict []string, err error) {
+		left := room - sizeOf(target)
+		if left < 0 {
+			return nil, fmt.Errorf("%s can never fit", target)
+		}
+		for _, r := range running {
+			if !r.Leaving {
+				left -= sizeOf(r.Model)
+			}
+		}
+		order := slices.SortedStableFunc(slices.Values(running), func(a, b Resident) int { return int(a.LastUsed) - int(b.LastUsed) })
+		for _, r := range order {
+			if left >= 0 {
+				break
+			}
+			if !r.Leaving {
+				evict = append(evict, r.Model)
+				left += sizeOf(r.Model)
+			}
+		}
+		return evict, nil
+	}
+}
+
+// watchedSwapper asks the policy of a world and checks the questions (R5).
+type watchedSwapper struct{ w *world }
+
+func (s watchedSwapper) EvictionFor(target string, running []string) []string {
+	s.w.watch(target, running)
+	return s.w.plain(target, running)
+}
+
+func (s watchedSwapper) OnSwapStart(target string, running []string) {
+	if !slices.Equal(running, s.w.running(target)) && !s.w.inline {
+		s.w.breaks("the swap of %s starts with %v running, not %v", target, running, s.w.running(target))
+	}
+	s.w.fire("swap-start " + target)
+}
+
+// watchedPlanner is a watchedSwapper that is a Planner.
+type watchedPlanner struct{ watchedSwapper }
+
+func (s watchedPlanner) EvictionFor(target string, running []string) []string {
+	s.w.breaks("a Planner is asked EvictionFor")
+	return nil
+}
+
+func (s watchedPlanner) Plan(target string, running []Resident) ([]string, error) {
+	var names []string
+	for _, r := range running {
+		names = append(names, r.Model)
+	}
+	s.w.watch(target, names)
+	return s.w.plan(target, running)
+}
+
+// watch checks a question to the Swapper.
+func (w *world) watch(target string, running []string) {
+	if slices.Contains(running, target) || !slices.IsSorted(running) || len(slices.Compact(slices.Clone(running))) != len(running) {
+		w.breaks("the Swapper is asked for %s about %v", target, running)
+	}
+	w.questions++
+	key := fmt.Sprint(target, running)
+	// Once by the look and once by the event.
+	if w.asked[key]++; w.asked[key] > 2 && !w.inline {
+		w.breaks("the Swapper is asked for %s about %v %d times", target, running, w.asked[key])
+	}
+	w.fire("ask " + target)
+}

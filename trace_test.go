@@ -1,0 +1,335 @@
+package scheduler
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "rewrite the expected effects in testdata/traces")
+
+// TestTraces runs the scripted traces. A trace is a text of blocks:
+//
+//	# why
+//	an input (see world.do)
+//	----
+//	an effect per line, and nothing else
+//
+// Lines before the first input with effects make the host: see parseSetup. At the
+// end everything may end by itself, and nobody may be left waiting.
+func TestTraces(t *testing.T) {
+	files, err := filepath.Glob("testdata/traces/*.txt")
+	if err != nil || len(files) < 50 {
+		t.Fatalf("%d traces, %v", len(files), err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) { runTrace(t, file) })
+	}
+}
+
+// runTrace runs the trace in a file on the FIFO, and on the reference too where
+// that handles what is in it.
+func runTrace(t *testing.T, file string) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, w := replay(t, string(text), newFIFOUnderTest)
+	w.finish(t, func(string) {})
+	w.mustHold(t)
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	} else if got != string(text) {
+		t.Errorf("%s", firstDifference(string(text), got))
+	}
+	if strings.Contains(string(text), "\npanic ") {
+		return // The reference knows no panics.
+	}
+	if got, _ := replay(t, string(text), newReferenceUnderTest); got != string(text) {
+		t.Errorf("reference: %s", firstDifference(string(text), got))
+	}
+}
+
+// newReferenceUnderTest makes the reference.
+func newReferenceUnderTest(s Swapper, eff Effects, opts FIFOOptions) sut {
+	return newReference(s, eff, opts, "")
+}
+
+// replay does what a trace says and returns it with the effects that it had.
+func replay(t *testing.T, text string, newSUT func(Swapper, Effects, FIFOOptions) sut) (string, *world) {
+	var w *world
+	s := setup{limits: map[string]Limits{}}
+	var out strings.Builder
+	skip := false
+	for line := range strings.Lines(text) {
+		trimmed := strings.TrimSpace(line)
+		switch {
+		case trimmed == "":
+			skip = false
+			out.WriteString(line)
+			continue
+		case skip:
+			continue
+		case trimmed == "----":
+			skip = true
+			continue
+		}
+		out.WriteString(line)
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		if w == nil {
+			isSetup, err := s.parse(trimmed)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if isSetup {
+				continue
+			}
+			w = newWorld(s, newSUT)
+		}
+		effects := w.step(func() {
+			if err := w.do(trimmed); err != nil {
+				t.Fatal(err)
+			}
+		})
+		out.WriteString("----\n")
+		for _, e := range effects {
+			out.WriteString(e + "\n")
+		}
+	}
+	return out.String(), w
+}
+
+// firstDifference shows where got leaves want.
+func firstDifference(want, got string) string {
+	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
+	for i := range w {
+		if i >= len(g) || w[i] != g[i] {
+			from := max(0, i-8)
+			return fmt.Sprintf("line %d:\nwant:\n%s\ngot:\n%s", i+1, strings.Join(w[from:min(i+4, len(w))], "\n"), strings.Join(g[min(from, len(g)):min(i+4, len(g))], "\n"))
+		}
+	}
+	return "got more:\n" + strings.Join(g[len(w):], "\n")
+}
+
+// words are the words of a line, and those of the form key=value by their key.
+type words struct {
+	plain  []string
+	values map[string]string
+}
+
+func parseWords(line string) words {
+	w := words{values: make(map[string]string)}
+	for _, word := range strings.Fields(line) {
+		if k, v, ok := strings.Cut(word, "="); ok {
+			w.values[k] = v
+		} else {
+			w.plain = append(w.plain, word)
+		}
+	}
+	return w
+}
+
+func (w words) has(word string) bool { return slices.Contains(w.plain, word) }
+
+func (w words) int(key string) int {
+	n, _ := strconv.Atoi(w.values[key])
+	return n
+}
+
+func (w words) duration(key string) time.Duration {
+	d, _ := time.ParseDuration(w.values[key])
+	return d
+}
+
+// parse takes a line that makes the host, and reports whether it was one:
+//
+//	host MODEL …                        the models that it knows
+//	ready MODEL …                       of them, those that run at the start
+//	swapper …                           see newSwapper
+//	options patience=10s cooldown=5s max-queue=3 uncancellable
+//	limits MODEL concurrency=1 capacity=2
+func (s *setup) parse(line string) (bool, error) {
+	w := parseWords(line)
+	switch w.plain[0] {
+	case "host":
+		s.models = w.plain[1:]
+	case "ready":
+		s.ready = w.plain[1:]
+	case "swapper":
+		s.swapper = strings.TrimSpace(strings.TrimPrefix(line, "swapper"))
+	case "options":
+		s.opts.Patience, s.opts.Cooldown = w.duration("patience"), w.duration("cooldown")
+		s.opts.MaxQueue, s.uncancellable = w.int("max-queue"), w.has("uncancellable")
+	case "limits":
+		s.limits[w.plain[1]] = Limits{Concurrency: w.int("concurrency"), Capacity: w.int("capacity")}
+	default:
+		return false, nil
+	}
+	return true, nil
+}
+
+// String is what parse takes.
+func (s setup) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "host %s\n", strings.Join(s.models, " "))
+	if len(s.ready) > 0 {
+		fmt.Fprintf(&b, "ready %s\n", strings.Join(s.ready, " "))
+	}
+	if s.swapper != "" {
+		fmt.Fprintf(&b, "swapper %s\n", s.swapper)
+	}
+	fmt.Fprintf(&b, "options patience=%v cooldown=%v max-queue=%d", s.opts.Patience, s.opts.Cooldown, s.opts.MaxQueue)
+	if s.uncancellable {
+		b.WriteString(" uncancellable")
+	}
+	b.WriteString("\n")
+	for _, id := range slices.Sorted(maps.Keys(s.limits)) {
+		fmt.Fprintf(&b, "limits %s concurrency=%d capacity=%d\n", id, s.limits[id].Concurrency, s.limits[id].Capacity)
+	}
+	return b.String()
+}
+
+// do does what a line says:
+//
+//	request NAME MODEL [priority=N] [gone] [anonymous] [deaf] [again=NAME]
+//	                                   gone: its Ctx is done; anonymous: no Respond;
+//	                                   deaf: no PositionCh; again: the Respond of NAME
+//	cancel NAME                        OnCancel
+//	leave NAME                         its Ctx ends, without an event
+//	vanish NAME                        GrantServe will find it gone
+//	swap-done MODEL [fail|lie|untouched]
+//	serve-done NAME                    with its lease
+//	serve-done model=MODEL [lease=N]   without, or with any
+//	unload MODEL … [timeout=5s]
+//	shutdown [error=TEXT]
+//	advance 5s                         the clock, without an event
+//	state MODEL STATE                  the process changes by itself
+//	forget MODEL                       the host knows it no more
+//	snapshot                           shows it
+//	on EFFECT : LINE                   does LINE when the effect happens
+//	panic EFFECT                       panics when the effect happens
+func (w *world) do(line string) error {
+	if prefix, rest, ok := strings.Cut(line, " : "); ok {
+		prefix = strings.TrimSpace(strings.TrimPrefix(prefix, "on "))
+		w.hooks = append(w.hooks, hook{prefix, func() { _ = w.do(rest) }})
+		return nil
+	}
+	args := parseWords(line)
+	op, first := args.plain[0], ""
+	if len(args.plain) > 1 {
+		first = args.plain[1]
+	}
+	c := w.caller(first)
+	switch op {
+	case "request":
+		if c != nil || len(args.plain) < 3 {
+			return fmt.Errorf("%q: there is one of that name, or no model", line)
+		}
+		w.request(w.callerFor(first, args))
+		return nil
+	case "swap-done":
+		how := endsWell
+		if len(args.plain) > 2 {
+			how = args.plain[2]
+		}
+		w.swapDone(first, how)
+		return nil
+	case "unload":
+		w.unload(args.duration("timeout"), args.plain[1:]...)
+		return nil
+	case "shutdown":
+		var err error
+		if text := args.values["error"]; text != "" {
+			err = errors.New(text)
+		}
+		w.shutdown(err)
+		return nil
+	case "advance":
+		d, err := time.ParseDuration(first)
+		w.now = w.now.Add(d)
+		return err
+	case "state":
+		w.states[first], w.unseen = ProcessState(args.plain[2]), true
+		return nil
+	case "forget":
+		w.forgotten[first], w.unseen = true, true
+		return nil
+	case "snapshot":
+		w.lines = append(w.lines, show(w.sut.Snapshot())...)
+		return nil
+	case "panic":
+		w.hooks = append(w.hooks, hook{strings.Join(args.plain[1:], " "), func() { panic(errHook) }})
+		return nil
+	case "serve-done":
+		if id := args.values["model"]; id != "" && args.values["lease"] == "" {
+			w.serveDoneOf(id)
+			return nil
+		} else if id != "" {
+			w.sut.OnServeDone(ServeDoneEvent{ModelID: id, Lease: uint64(args.int("lease"))})
+			return nil
+		}
+	}
+	if c == nil {
+		return fmt.Errorf("%q: unknown, or nobody of that name", line)
+	}
+	switch op {
+	case "cancel":
+		w.cancel(c)
+	case "leave":
+		w.leave(c)
+	case "vanish":
+		c.vanished = true
+	case "serve-done":
+		if c.lease == 0 {
+			return fmt.Errorf("%q: it was never granted", line)
+		}
+		w.serveDone(c)
+	default:
+		return fmt.Errorf("%q: unknown", line)
+	}
+	return nil
+}
+
+// callerFor makes the caller that a request line describes.
+func (w *world) callerFor(name string, args words) *caller {
+	c := w.newCaller(name, args.plain[2], args.int("priority"))
+	if args.has("gone") {
+		c.hangUp()
+	}
+	if args.has("anonymous") {
+		c.req.Respond = nil
+	}
+	if args.has("deaf") {
+		c.req.PositionCh = nil
+	}
+	if o := w.caller(args.values["again"]); o != nil {
+		c.req.Respond = o.req.Respond
+	}
+	return c
+}
+
+// show writes a Snapshot as lines.
+func show(s Snapshot) (lines []string) {
+	for _, m := range s.Models {
+		lines = append(lines, fmt.Sprintf("model %s in-flight=%d waiting=%d closed=%v load=%v cooling=%v", m.Model, m.InFlight, m.Waiting, m.Closed, m.Load, m.CoolingDown))
+	}
+	for _, w := range s.Swaps {
+		lines = append(lines, fmt.Sprintf("swap %s evict=%v age=%v expected=%v waiting=%d abandoned=%v", w.Model, w.Evict, w.Age, w.Expected, w.Waiting, w.Abandoned))
+	}
+	for _, r := range s.Waiting {
+		lines = append(lines, fmt.Sprintf("waiting %s priority=%d position=%d age=%v overdue=%v reason=%s on=%v", r.Model, r.Priority, r.Position, r.Age, r.Overdue, r.Reason, r.On))
+	}
+	return append(lines, fmt.Sprintf("reserved %v drain=%v", s.Reserved, s.Drain), fmt.Sprintf("counters %+v", s.Counters))
+}
