@@ -10,7 +10,7 @@ func (f *FIFO) request(req *HandlerReq) {
 	f.arrivals++
 	f.counters.Requests++
 	f.priority, f.arriving = 0, true
-	if f.moving {
+	if f.moving { // The look has let something go that held others back.
 		f.move()
 	}
 	if req.Ctx != nil && req.Ctx.Err() != nil {
@@ -43,15 +43,13 @@ func (f *FIFO) request(req *HandlerReq) {
 // admit returns the model that req names, or the reason of R2 that refuses req
 // before any decision.
 func (f *FIFO) admit(req *HandlerReq) (*model, error) {
-	state, known := f.eff.ModelState(req.Model)
-	if !known {
+	m := f.record(req.Model)
+	if f.observe(m); !m.known {
 		return nil, notFound(req.Model)
 	}
 	if f.opts.Priority != nil {
 		f.priority = f.opts.Priority(*req)
 	}
-	m := f.record(req.Model)
-	m.state, m.known = state, known
 	if left := f.coolingDown(m); left > 0 {
 		err := fmt.Errorf("%w: %w", ErrCoolingDown, m.failure)
 		return nil, &RetryError{Model: req.Model, After: left, Err: err}

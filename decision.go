@@ -29,40 +29,43 @@ type verdict struct {
 // Why they have to wait is noted in m.
 func (f *FIFO) decide(m *model, arrival uint64) verdict {
 	if m.swap != nil {
-		m.reason, m.on = WaitLoading, append(m.on[:0], m.name)
-		if m.swap.abandoned {
-			m.reason = WaitSwap
-		}
-		return verdict{}
+		return verdict{} // WaitLoading, or WaitSwap for one that is abandoned
 	}
 	evict, err := f.needs(m)
 	if err != nil {
 		return verdict{action: refuses, err: err}
 	}
+	slot := m.state != StateReady || f.hasSlot(m)
+	if !slot {
+		m.note(WaitSlots, m.name)
+	}
 	if m.servable() {
-		if arrival > m.limit() {
-			return verdict{} // WaitClosed goes by the request, not by the model
-		}
-		if f.hasSlot(m) {
+		if slot && arrival <= m.limit() { // If not, WaitClosed goes by the request.
 			return verdict{action: serves}
 		}
-		m.reason, m.on = WaitSlots, append(m.on[:0], m.name)
 		return verdict{}
 	}
-	if m.reason, m.on = f.obstacle(m, evict, m.on[:0]); m.reason == "" {
-		return verdict{action: starts, evict: evict}
-	}
+	choices, plans := [2][]string{evict}, 1
 	if r := m.reservation; r != nil {
 		f.plan = f.present(r.plan, f.plan[:0])
-		var reason WaitReason
-		if reason, f.inTheWay = f.obstacle(m, f.plan, f.inTheWay[:0]); reason == "" {
-			return verdict{action: starts, evict: f.plan}
+		choices[1], plans = f.plan, 2
+	}
+	var unwanted *swap
+	for i, evict := range choices[:plans] {
+		reason, on := f.obstacle(m, evict, f.inTheWay[:0])
+		f.inTheWay = on
+		if reason == "" {
+			return verdict{action: starts, evict: evict}
+		}
+		if i == 0 && slot {
+			m.note(reason, on...)
+		}
+		if reason == WaitSwap && len(on) == 1 && unwanted == nil {
+			unwanted = f.unwanted(m, evict, f.models[on[0]].swap)
 		}
 	}
-	if s := f.unwanted(m); s != nil {
-		if f.inTheWay = f.hindered(m, evict, f.inTheWay[:0]); len(f.inTheWay) == 0 {
-			return verdict{action: cancels, swap: s}
-		}
+	if unwanted != nil {
+		return verdict{action: cancels, swap: unwanted}
 	}
 	return verdict{}
 }
@@ -125,18 +128,23 @@ func (f *FIFO) colliding(m *model, evict, on []string) []string {
 	return slices.Compact(on)
 }
 
-// unwanted returns the swap that alone is in the way of m's and may be cancelled
-// for it (R14): nobody waits for it and it is less than half done. It returns nil
-// if there is none, or if no load has served anybody since the last such call.
-func (f *FIFO) unwanted(m *model) *swap {
-	if f.canceler == nil || f.impatient || m.reason != WaitSwap || len(m.on) != 1 {
+// unwanted returns s, which alone collides with a swap of m, if it may be cancelled
+// for that (R14): nobody waits for it, it is less than half done, and a load has
+// served somebody since the last such call. If not, it returns nil.
+func (f *FIFO) unwanted(m *model, evict []string, s *swap) *swap {
+	if f.canceler == nil || f.impatient || s.abandoned || f.wanted(s.model) ||
+		2*f.now().Sub(s.started) >= f.loadOf(s.model) {
 		return nil
 	}
-	s := f.models[m.on[0]].swap
-	if s.abandoned || f.oldest(s.model) != nil || 2*f.now().Sub(s.started) >= f.loadOf(s.model) {
+	if f.inTheWay = f.hindered(m, evict, f.inTheWay[:0]); len(f.inTheWay) > 0 {
 		return nil
 	}
 	return s
+}
+
+// wanted reports whether somebody waits for m, or is about to.
+func (f *FIFO) wanted(m *model) bool {
+	return f.oldest(m) != nil || f.arriving && f.event.req.Model == m.name
 }
 
 // present appends to evict the models of plan that run.
@@ -151,15 +159,15 @@ func (f *FIFO) present(plan, evict []string) []string {
 }
 
 // move lets the queue move until nothing can: what is ready serves what it can
-// before any swap starts, and after a start everything is looked at again.
+// before any swap starts, and after a start, or when something has stopped holding
+// others back, everything is looked at again.
 func (f *FIFO) move() {
-	f.moving = true
 	for again := true; again; {
+		f.moving = false
 		f.endReservations()
 		f.serveReady()
-		again = f.startNext()
+		again = f.startNext() || f.moving
 	}
-	f.moving = false
 }
 
 // settle lets the queue move if something has happened that may let it.
@@ -175,14 +183,17 @@ func (f *FIFO) settle() {
 
 // serveReady looks at every model that somebody waits for, in the order of R6:
 // those that are ready serve what they can (R7), and where nobody can ever be
-// served everybody learns why (R19).
+// served everybody learns why (R19). For a model that is not ready the Swapper is
+// asked only after that, so that a Planner sees what has been granted.
 func (f *FIFO) serveReady() {
 	f.rank()
 	for _, m := range f.order {
 		if m.swap != nil {
 			continue
 		}
-		m.state, m.known = f.eff.ModelState(m.name)
+		if f.observe(m); m.known && m.state != StateReady {
+			continue
+		}
 		if _, err := f.needs(m); err != nil {
 			f.fail(m, err)
 		} else if m.servable() {
@@ -193,18 +204,18 @@ func (f *FIFO) serveReady() {
 
 // serve grants the requests that wait for m in order, as far as there are slots,
 // and returns how many.
-func (f *FIFO) serve(m *model) int {
-	granted := 0
+func (f *FIFO) serve(m *model) (granted int) {
 	for f.hasSlot(m) {
 		r := f.first(m, m.limit())
 		if r == nil {
-			break
+			return granted
 		}
 		f.take(r)
 		if f.grant(m, &r.req) {
 			granted++
 		}
 	}
+	m.note(WaitSlots, m.name)
 	return granted
 }
 

@@ -85,7 +85,7 @@ type FIFO struct {
 	loadKnown    bool
 
 	listeners int      // waiting requests with a PositionCh
-	untold    int      // of these, the ones that have to be told wherever they are
+	owed      int      // of these, the ones that have to be told wherever they are
 	shifted   bool     // the exact positions may have changed
 	newest    *request // that began to wait in this step
 	counters  Counters
@@ -111,10 +111,10 @@ type FIFO struct {
 	epoch          uint64   // of the answers that are not stale
 
 	// Memory that is used again.
-	was, scratch, answer, plan, inTheWay []string
-	order                                []*model
-	residents                            []Resident
-	cursors                              cursors
+	was, scratch, plan, inTheWay []string
+	order                        []*model
+	residents                    []Resident
+	cursors                      cursors
 }
 
 // NewFIFO makes a FIFO that asks swapper and acts through eff. Name is what it
@@ -218,24 +218,25 @@ func (f *FIFO) swapDone(name string, err error) {
 	}
 	s := m.swap
 	f.close(s)
-	m.state, m.known = f.eff.ModelState(name)
+	f.observe(m)
+	f.debug("swap done", name, err)
+	if err == nil && s.loads && m.state == StateReady {
+		m.readySince = f.now()
+	}
+	if s.abandoned {
+		f.abandonedDone(s, err)
+		return
+	}
 	if err == nil && m.state != StateReady {
 		err = fmt.Errorf("%w: %q", ErrNotReady, name)
 	}
-	f.debug("swap done", name, err)
-	if err == nil && s.loads {
-		m.readySince = f.now()
-	}
-	switch {
-	case s.abandoned:
-		f.abandonedDone(s, err)
-	case err != nil:
+	if err != nil {
 		f.counters.SwapsFailed++
 		f.cooldown(m, err)
 		f.fail(m, err)
-	default:
-		f.loaded(s)
+		return
 	}
+	f.loaded(s)
 }
 
 // close takes s off the books.
@@ -332,10 +333,14 @@ func (f *FIFO) takeAll(m *model, left []*request) []*request {
 	return left
 }
 
-// failAll owes an error to each of left, in order of arrival.
+// failAll owes an error to each of left whose caller is there, in order of arrival.
 func (f *FIFO) failAll(left []*request, reason func(*request) error) {
 	slices.SortFunc(left, func(a, b *request) int { return cmp.Compare(a.arrival, b.arrival) })
 	for _, r := range left {
+		if !r.alive() {
+			f.counters.Cancelled++
+			continue
+		}
 		f.counters.Failed++
 		f.owe(effect{kind: grantError, req: r.req, err: reason(r)})
 	}

@@ -34,13 +34,13 @@ type model struct {
 	failure    error         // the latest
 	coolUntil  time.Time     // zero: it is not cooling down
 
-	epoch     uint64 // of the answer
-	evict     []string
-	err       error
-	suppEpoch uint64 // of the suppositions
-	supposed  []supposition
-	reason    WaitReason // why its requests wait, as the last look found it
-	on        []string   // the models that they wait on
+	epoch   uint64   // of the answers
+	answers []answer // of the Swapper, to different questions
+	asOf    uint64   // the epoch of what follows: the answer as things are
+	evict   []string
+	err     error
+	reason  WaitReason // why its requests wait, as the last look found it
+	on      []string   // the models that they wait on
 }
 
 // swap is an outstanding swap.
@@ -51,7 +51,6 @@ type swap struct {
 	loads   bool // its target was not ready when it started
 
 	abandoned bool          // nobody is served by its SwapDone
-	cancelled bool          // the host was told by CancelSwap
 	unloaded  bool          // its target is stopped again if it succeeds
 	timeout   time.Duration // of that unload
 }
@@ -81,6 +80,18 @@ func (m *model) writeOff(latest uint64) {
 	m.inFlight = 0
 }
 
+// note notes why the requests of m wait, and on which models.
+func (m *model) note(reason WaitReason, on ...string) {
+	m.reason, m.on = reason, append(m.on[:0], on...)
+}
+
+// forget lets go of the answers to all questions but the common one.
+func (m *model) forget() {
+	if cap(m.answers) > 1 {
+		m.epoch, m.asOf, m.answers = 0, 0, nil
+	}
+}
+
 // record returns the record of a model, and makes it if there is none.
 func (f *FIFO) record(name string) *model {
 	m := f.models[name]
@@ -90,6 +101,13 @@ func (f *FIFO) record(name string) *model {
 		f.release(m)
 	}
 	return m
+}
+
+// observe looks at m. What the host does not know cannot be ready.
+func (f *FIFO) observe(m *model) {
+	if m.state, m.known = f.eff.ModelState(m.name); !m.known {
+		m.state = StateStopped
+	}
 }
 
 // release notes that m may have nothing left to hold.

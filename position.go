@@ -5,8 +5,8 @@ import "container/heap"
 const (
 	// exact is how many places of the queue are told exactly after every event.
 	exact = 64
-	// untold is the position of a request that has to be told where it is.
-	untold = -1
+	// nowhere is the position of a request that was told none.
+	nowhere = -1
 )
 
 // listen begins to tell r its positions.
@@ -14,21 +14,35 @@ func (f *FIFO) listen(r *request) {
 	f.newest = r
 	if r.req.PositionCh != nil {
 		f.listeners++
-		f.untold++
 	}
+	f.owePosition(r)
 	if r.model.loading() {
 		f.tell(r, 0)
 	}
 }
 
+// owePosition notes that r has to be told its position wherever it is.
+func (f *FIFO) owePosition(r *request) {
+	if r.req.PositionCh != nil {
+		r.owed = true
+		f.owed++
+	}
+}
+
 // unlisten ends it. Who is behind one of the exact places moves up.
 func (f *FIFO) unlisten(r *request) {
-	f.shifted = f.shifted || r.told != 0 && r.told <= exact
+	f.shifted = f.shifted || !r.model.loading() && r.told <= exact
 	if r.req.PositionCh != nil {
 		f.listeners--
-		if r.told == untold {
-			f.untold--
-		}
+	}
+	f.paidPosition(r)
+}
+
+// paidPosition notes that r has been told, or need not be any more.
+func (f *FIFO) paidPosition(r *request) {
+	if r.owed {
+		r.owed = false
+		f.owed--
 	}
 }
 
@@ -41,12 +55,7 @@ func (f *FIFO) loadStarted(m *model) {
 // loadEnded puts the requests that m's load has not served into the queue.
 func (f *FIFO) loadEnded(m *model) {
 	f.shifted = f.shifted || m.queue.n > 0
-	m.queue.each(func(r *request) {
-		r.told = untold
-		if r.req.PositionCh != nil {
-			f.untold++
-		}
-	})
+	m.queue.each(f.owePosition)
 }
 
 // tellAll brings the positions up to date (R16): the first places, whoever has to
@@ -58,10 +67,10 @@ func (f *FIFO) tellAll() {
 			f.place(r)
 		}
 	}
-	if f.listeners > 0 && (f.shifted || f.untold > 0) {
+	if f.listeners > 0 && (f.shifted || f.owed > 0) {
 		cursors := f.cursors.begin(f.waiting)
-		for place := 1; len(*cursors) > 0 && (place <= exact || f.untold > 0); place++ {
-			if r := cursors.next(); place <= exact || r.told == untold {
+		for place := 1; len(*cursors) > 0 && (place <= exact || f.owed > 0); place++ {
+			if r := cursors.next(); place <= exact || r.owed {
 				f.tell(r, place)
 			}
 		}
@@ -98,16 +107,14 @@ func (f *FIFO) place(r *request) {
 
 // tell sends r its place if that is news to it.
 func (f *FIFO) tell(r *request, place int) {
+	f.paidPosition(r)
 	if r.told == place {
 		return
 	}
+	r.told = place
 	if r.req.PositionCh != nil {
-		if r.told == untold {
-			f.untold--
-		}
 		send(r.req.PositionCh, place)
 	}
-	r.told = place
 }
 
 // send replaces what is unread in ch by place. It never blocks, and a channel

@@ -13,7 +13,8 @@ type request struct {
 	priority int
 	arrival  uint64    // unique, and higher for later ones
 	since    time.Time // when it began to wait
-	told     int       // the position it knows; untold, or 0 while being loaded for
+	told     int       // the position it knows; nowhere: none
+	owed     bool      // it has to be told its position wherever it is
 
 	prev, next *request // in its class, by arrival
 }
@@ -129,7 +130,7 @@ func (q *queue) each(fn func(r *request)) {
 
 // enqueue makes the request that has just arrived wait for m.
 func (f *FIFO) enqueue(m *model) *request {
-	r := &request{req: f.event.req, model: m, priority: f.priority, arrival: f.arrivals, since: f.now(), told: untold}
+	r := &request{req: f.event.req, model: m, priority: f.priority, arrival: f.arrivals, since: f.now(), told: nowhere}
 	if m.queue.n == 0 {
 		m.index = len(f.waiting)
 		f.waiting = append(f.waiting, m)
@@ -160,6 +161,8 @@ func (f *FIFO) take(r *request) {
 		f.waiting[m.index].index = m.index
 		f.waiting[last] = nil
 		f.waiting = f.waiting[:last]
+		f.moving = f.moving || m.reservation != nil
+		m.forget()
 		f.release(m)
 	}
 	f.shrink()
@@ -199,13 +202,10 @@ func (f *FIFO) first(m *model, limit uint64) *request {
 	}
 }
 
-// meet takes the callers who have left from the two ends of every queue.
+// meet takes the callers who have left from the old end of every queue.
 func (f *FIFO) meet() {
 	for i := len(f.waiting) - 1; i >= 0; i-- {
-		m := f.waiting[i]
-		if r := f.oldest(m); r != nil && r != m.queue.classes[0].head {
-			f.first(m, everybody)
-		}
+		f.oldest(f.waiting[i])
 	}
 }
 

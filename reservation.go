@@ -107,11 +107,12 @@ func (f *FIFO) stands(r *reservation) bool {
 }
 
 // needsSwap looks at m and reports whether it needs a swap to serve: it is not
-// ready, or something has to be evicted for it.
+// ready, or something has to be evicted for it. One that can never serve needs
+// none.
 func (f *FIFO) needsSwap(m *model) bool {
-	m.state, m.known = f.eff.ModelState(m.name)
-	evict, err := f.evictionFor(m)
-	return m.state != StateReady || len(evict) > 0 || err != nil
+	f.observe(m)
+	evict, err := f.needs(m)
+	return err == nil && (m.state != StateReady || len(evict) > 0)
 }
 
 // end ends r and opens what it had closed.
@@ -123,7 +124,7 @@ func (f *FIFO) end(r *reservation) {
 		m.closedBy = nil
 		f.release(m)
 	}
-	r.model.reservation, r.model.supposed = nil, nil
+	r.model.reservation = nil
 	f.release(r.model)
 }
 
@@ -146,7 +147,7 @@ func (f *FIFO) takeReservations() {
 	})
 	f.without = f.without[:0]
 	for _, m := range f.order {
-		if f.needsSwap(m) && m.known && m.err == nil {
+		if f.needsSwap(m) {
 			f.takeReservation(m)
 		}
 	}
@@ -182,17 +183,21 @@ func (f *FIFO) takeReservation(m *model) {
 func (f *FIFO) closeModels() {
 	for _, r := range f.reservations {
 		for _, name := range r.plan {
-			if state, _ := f.eff.ModelState(name); state != StateReady {
-				continue
-			}
-			m := f.record(name)
-			if m.closedBy == nil && f.now().Sub(m.readySince) >= f.patience(r.model, closingPrices) {
+			if m := f.record(name); m.closedBy == nil && f.readyFor(m, f.patience(r.model, closingPrices)) {
 				m.closedBy, m.closedAt = r, f.arrivals
 				r.closed, r.latest = append(r.closed, m), f.now()
 				f.debug("model closed", name, nil)
 			}
 		}
 	}
+}
+
+// readyFor reports whether m has been ready for as long as d: since the SwapDone of
+// the load that made it so, or since ever.
+func (f *FIFO) readyFor(m *model, d time.Duration) bool {
+	f.observe(m)
+	loading := m.swap != nil && m.swap.loads
+	return m.state == StateReady && !loading && f.now().Sub(m.readySince) >= d
 }
 
 // hinders reports whether a swap would collide with a reserved one, or leave its

@@ -8,10 +8,11 @@ type seen struct {
 	running bool
 }
 
-// supposition is an answer to a question about models that might run.
-type supposition struct {
-	running  []string
-	suffices bool
+// answer is what the Swapper has said to one question.
+type answer struct {
+	running []string // that the question was about
+	evict   []string // cleaned
+	err     error
 }
 
 // runs reports whether a process in that state counts as running.
@@ -101,9 +102,9 @@ func (f *FIFO) others(m *model) []string {
 // holds until it is stale.
 func (f *FIFO) evictionFor(m *model) ([]string, error) {
 	f.refresh()
-	if m.epoch != f.epoch {
-		m.evict, m.err = f.ask(m, f.others(m), nil, m.evict[:0])
-		m.epoch = f.epoch
+	if m.asOf != f.epoch {
+		now := f.answerFor(m, f.others(m), nil)
+		m.asOf, m.evict, m.err = f.epoch, now.evict, now.err
 	}
 	return m.evict, m.err
 }
@@ -127,32 +128,31 @@ func (f *FIFO) suffices(holder *model, plan []string, beside *intent) bool {
 		}
 	}
 	f.scratch = running
-	if holder.suppEpoch != f.epoch {
-		holder.suppEpoch = f.epoch
-		holder.supposed = holder.supposed[:0]
-	}
-	for i := range holder.supposed {
-		if slices.Equal(holder.supposed[i].running, running) {
-			return holder.supposed[i].suffices
-		}
-	}
-	evict, err := f.ask(holder, running, target, f.answer[:0])
-	f.answer = evict
-	ok := err == nil && len(evict) == 0
-	holder.suppose(running, ok)
-	return ok
+	answer := f.answerFor(holder, running, target)
+	return answer.err == nil && len(answer.evict) == 0
 }
 
-// suppose keeps an answer.
-func (m *model) suppose(running []string, suffices bool) {
-	if n := len(m.supposed); n < cap(m.supposed) {
-		m.supposed = m.supposed[:n+1]
-	} else {
-		m.supposed = append(m.supposed, supposition{})
+// answerFor returns the Swapper's answer for m beside running, and asks for it
+// unless it has been given since the last one went stale. Loading is a model that
+// counts as loading for the sake of the question, or nil.
+func (f *FIFO) answerFor(m *model, running []string, loading *model) *answer {
+	if m.epoch != f.epoch {
+		m.epoch, m.answers = f.epoch, m.answers[:0]
 	}
-	s := &m.supposed[len(m.supposed)-1]
-	s.running = append(s.running[:0], running...)
-	s.suffices = suffices
+	for i := range m.answers {
+		if slices.Equal(m.answers[i].running, running) {
+			return &m.answers[i]
+		}
+	}
+	if n := len(m.answers); n < cap(m.answers) {
+		m.answers = m.answers[:n+1] // Its slices are used again.
+	} else {
+		m.answers = append(m.answers, answer{})
+	}
+	a := &m.answers[len(m.answers)-1]
+	a.running = append(a.running[:0], running...)
+	a.evict, a.err = f.ask(m, a.running, loading, a.evict[:0])
+	return a
 }
 
 // leaving reports whether an outstanding swap stops the model.
@@ -165,8 +165,7 @@ func (f *FIFO) leaving(name string) bool {
 }
 
 // ask puts a question to the Swapper and appends its cleaned answer to evict:
-// without the target, duplicates and models that do not run. Loading is a model
-// that counts as loading for the sake of the question, or nil.
+// without the target, duplicates and models that do not run.
 func (f *FIFO) ask(m *model, running []string, loading *model, evict []string) ([]string, error) {
 	var answer []string
 	var err error
@@ -193,7 +192,7 @@ func (f *FIFO) residentsOf(running []string, loading *model) []Resident {
 		r := Resident{Model: name}
 		if m := f.models[name]; m != nil {
 			r.Loading = m.swap != nil || m == loading
-			r.Leaving = m.leaving != nil
+			r.Leaving = m.leaving != nil && m != loading
 			r.InFlight, r.Waiting = m.inFlight, m.queue.n
 			r.LastUsed = m.lastUsed
 		}

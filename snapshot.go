@@ -192,11 +192,16 @@ func (f *FIFO) waitStatus(r *request, place int) WaitStatus {
 		Position: place,
 		Age:      f.now().Sub(r.since),
 		Overdue:  f.overdue(r),
-		Reason:   m.reason,
-		On:       append([]string{}, m.on...),
 	}
-	if m.swap == nil && r.arrival > m.limit() {
+	switch {
+	case m.loading():
+		status.Reason, status.On = WaitLoading, []string{m.name}
+	case m.swap != nil:
+		status.Reason, status.On = WaitSwap, []string{m.name}
+	case r.arrival > m.limit():
 		status.Reason, status.On = WaitClosed, []string{m.closedBy.model.name}
+	default:
+		status.Reason, status.On = m.reason, append([]string{}, m.on...)
 	}
 	return status
 }
