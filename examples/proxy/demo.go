@@ -1,0 +1,355 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// demoCommand is the first argument that makes this program a model server.
+const demoCommand = "demo-model"
+
+// demoConfig returns the configuration that is used if there is none: three
+// models, of which one runs at a time. Each is this very program, as [demoMain].
+func demoConfig() *config {
+	exe, err := os.Executable()
+	if err != nil {
+		exe = os.Args[0]
+	}
+	exe = strings.ReplaceAll(exe, "${", "$${")
+	c := &config{Models: make(modelConfigs)}
+	for _, name := range []string{"alpha", "beta", "gamma"} {
+		c.Models[name] = &modelConfig{
+			Command:     []string{exe, demoCommand, "-port", "${PORT}", "-name", "${MODEL}", "-load", "1s"},
+			Description: "Repeats what it is told",
+		}
+	}
+	if err := c.complete(); err != nil {
+		panic(err)
+	}
+	return c
+}
+
+// demoModel is a tiny model server. Like llama-server it listens at once, and is
+// healthy once it has loaded.
+type demoModel struct {
+	name       string
+	port       int
+	load       time.Duration
+	delay      time.Duration // from word to word
+	crashAfter time.Duration // loading; 0: never
+	fail       bool
+	ignoreTerm bool
+
+	loaded  atomic.Bool
+	answers atomic.Int64
+	ending  context.Context // ends when the model is asked to end
+}
+
+// demoMain is the main function of a model server; args are what follows
+// [demoCommand].
+func demoMain(args []string) error {
+	d := new(demoModel)
+	f := flag.NewFlagSet(demoCommand, flag.ContinueOnError)
+	f.StringVar(&d.name, "name", "demo", "what the model calls itself")
+	f.IntVar(&d.port, "port", 0, "port to listen at; 0: a free one")
+	f.DurationVar(&d.load, "load", time.Second, "how long loading takes")
+	f.DurationVar(&d.delay, "delay", 30*time.Millisecond, "pause after each word")
+	f.DurationVar(&d.crashAfter, "crash-after", 0, "crash so long after loading; 0: never")
+	f.BoolVar(&d.fail, "fail", false, "fail to load")
+	f.BoolVar(&d.ignoreTerm, "ignore-term", false, "do not end when asked to")
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	return d.run()
+}
+
+// run serves until the model is asked to end.
+func (d *demoModel) run() error {
+	var stop context.CancelFunc
+	d.ending, stop = signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	if d.ignoreTerm {
+		signal.Ignore(syscall.SIGTERM)
+	}
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", d.port))
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%s: loading, at http://%s\n", d.name, l.Addr())
+	time.AfterFunc(d.load, d.finishLoad)
+	return d.serve(l)
+}
+
+// finishLoad ends the load.
+func (d *demoModel) finishLoad() {
+	if d.fail {
+		crash("cannot load: out of memory")
+	}
+	if d.crashAfter > 0 {
+		time.AfterFunc(d.crashAfter, func() { crash("something broke") })
+	}
+	d.loaded.Store(true)
+	fmt.Printf("%s: ready\n", d.name)
+}
+
+// crash ends the program with a reason.
+func crash(reason string) {
+	fmt.Fprintln(os.Stderr, "error:", reason)
+	os.Exit(3)
+}
+
+// serve answers requests. Asked to end, it lets those in flight finish.
+func (d *demoModel) serve(l net.Listener) error {
+	server := &http.Server{Handler: d.handler()}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l) }()
+	select {
+	case err := <-served:
+		return err
+	case <-d.ending.Done():
+	}
+	fmt.Printf("%s: ending\n", d.name)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return server.Shutdown(ctx)
+}
+
+// handler returns the routes.
+func (d *demoModel) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /health", func(w http.ResponseWriter, r *http.Request) {
+		if !d.loaded.Load() {
+			demoError(w, http.StatusServiceUnavailable, "loading")
+			return
+		}
+		demoJSON(w, http.StatusOK, demoObject{"status": "ok"})
+	})
+	mux.HandleFunc("GET /v1/models", func(w http.ResponseWriter, r *http.Request) {
+		model := demoObject{"id": d.name, "object": "model", "owned_by": "demo"}
+		demoJSON(w, http.StatusOK, demoObject{"object": "list", "data": []demoObject{model}})
+	})
+	mux.HandleFunc("POST /v1/chat/completions", d.whenLoaded(func(w http.ResponseWriter, r *http.Request, q *demoRequest) {
+		d.answer(w, r, q, chatForm)
+	}))
+	mux.HandleFunc("POST /v1/completions", d.whenLoaded(func(w http.ResponseWriter, r *http.Request, q *demoRequest) {
+		d.answer(w, r, q, completionForm)
+	}))
+	mux.HandleFunc("POST /v1/embeddings", d.whenLoaded(d.embed))
+	return mux
+}
+
+// demoRequest is what the routes understand of a request.
+type demoRequest struct {
+	Model    string `json:"model"`
+	Stream   bool   `json:"stream"`
+	Prompt   any    `json:"prompt"`
+	Input    any    `json:"input"`
+	Messages []struct {
+		Role    string `json:"role"`
+		Content any    `json:"content"`
+	} `json:"messages"`
+	StreamOptions struct {
+		IncludeUsage bool `json:"include_usage"`
+	} `json:"stream_options"`
+
+	id      string // of the answer
+	created int64  // when the request came
+}
+
+// whenLoaded reads the request of a route that needs the model.
+func (d *demoModel) whenLoaded(route func(http.ResponseWriter, *http.Request, *demoRequest)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		q := new(demoRequest)
+		switch err := json.NewDecoder(r.Body).Decode(q); {
+		case !d.loaded.Load():
+			demoError(w, http.StatusServiceUnavailable, "loading")
+		case err != nil:
+			demoError(w, http.StatusBadRequest, err.Error())
+		default:
+			q.Model = cmp.Or(q.Model, d.name)
+			q.id, q.created = fmt.Sprintf("demo-%s-%d", d.name, d.answers.Add(1)), time.Now().Unix()
+			route(w, r, q)
+		}
+	}
+}
+
+// said returns the last thing that the user says in q.
+func (q *demoRequest) said() string {
+	for _, m := range slices.Backward(q.Messages) {
+		if m.Role == "user" {
+			return textOf(m.Content)
+		}
+	}
+	return cmp.Or(textOf(q.Prompt), textOf(q.Input))
+}
+
+// textOf returns the text in a content: a string, a part that has one, or a list.
+func textOf(content any) string {
+	switch c := content.(type) {
+	case string:
+		return c
+	case map[string]any:
+		return textOf(c["text"])
+	case []any:
+		var texts []string
+		for _, part := range c {
+			texts = append(texts, textOf(part))
+		}
+		return strings.Join(texts, " ")
+	}
+	return ""
+}
+
+// words returns what the model answers: who it is, whom the caller asked for, and
+// the beginning of what the caller said.
+func (d *demoModel) words(q *demoRequest) []string {
+	const most = 12
+	said := strings.Fields(q.said())
+	if len(said) > most {
+		said = append(said[:most], "…")
+	}
+	return append(strings.Fields(fmt.Sprintf("This is %s, asked for as %s. You said:", d.name, q.Model)), said...)
+}
+
+// demoForm is how a route wraps its answers.
+type demoForm struct {
+	object string                       // what an answer is called
+	chunk  string                       // what a part of a streamed one is called
+	choice func(text string) demoObject // an answer
+	delta  func(text string) demoObject // a part of one; "" ends it
+}
+
+type demoObject = map[string]any
+
+var chatForm = demoForm{
+	object: "chat.completion",
+	chunk:  "chat.completion.chunk",
+	choice: func(text string) demoObject {
+		return demoObject{"message": demoObject{"role": "assistant", "content": text}}
+	},
+	delta: func(text string) demoObject {
+		if text == "" {
+			return demoObject{"delta": demoObject{}}
+		}
+		return demoObject{"delta": demoObject{"role": "assistant", "content": text}}
+	},
+}
+
+var completionForm = demoForm{
+	object: "text_completion",
+	chunk:  "text_completion",
+	choice: func(text string) demoObject { return demoObject{"text": text} },
+	delta:  func(text string) demoObject { return demoObject{"text": text} },
+}
+
+// answer answers word by word, streamed if q wants it.
+func (d *demoModel) answer(w http.ResponseWriter, r *http.Request, q *demoRequest, form demoForm) {
+	words := d.words(q)
+	send := func(string) error { return nil }
+	if q.Stream {
+		w.Header().Set("Content-Type", "text/event-stream")
+		send = func(word string) error { return demoEvent(w, q.envelope(form.chunk, form.delta(word), nil)) }
+	}
+	if d.speak(r.Context(), words, send) != nil {
+		return // The caller has left.
+	}
+	usage := usageOf(q, len(words))
+	if !q.Stream {
+		whole := q.envelope(form.object, form.choice(strings.Join(words, " ")), "stop")
+		whole["usage"] = usage
+		demoJSON(w, http.StatusOK, whole)
+		return
+	}
+	demoEvent(w, q.envelope(form.chunk, form.delta(""), "stop"))
+	if q.StreamOptions.IncludeUsage {
+		last := q.envelope(form.chunk, nil, nil)
+		last["usage"] = usage
+		demoEvent(w, last)
+	}
+	io.WriteString(w, "data: [DONE]\n\n")
+}
+
+// speak sends words, each with the space after it, as slowly as the model is.
+func (d *demoModel) speak(ctx context.Context, words []string, send func(string) error) error {
+	for i, word := range words {
+		if i < len(words)-1 {
+			word += " "
+		}
+		if err := send(word); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(d.delay):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// envelope returns what is around a choice; a nil choice is none.
+func (q *demoRequest) envelope(object string, choice demoObject, finish any) demoObject {
+	choices := []demoObject{}
+	if choice != nil {
+		choice["index"], choice["finish_reason"] = 0, finish
+		choices = append(choices, choice)
+	}
+	return demoObject{"id": q.id, "object": object, "created": q.created, "model": q.Model, "choices": choices}
+}
+
+// event writes one event of a stream.
+func demoEvent(w http.ResponseWriter, v demoObject) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(w, "data: %s\n\n", data); err != nil {
+		return err
+	}
+	return http.NewResponseController(w).Flush()
+}
+
+// embed answers with one embedding for each input. They say nothing.
+func (d *demoModel) embed(w http.ResponseWriter, r *http.Request, q *demoRequest) {
+	inputs, several := q.Input.([]any)
+	if !several {
+		inputs = []any{q.Input}
+	}
+	list := []demoObject{}
+	for i, input := range inputs {
+		vector := []float64{float64(len(textOf(input))), 0, 1}
+		list = append(list, demoObject{"object": "embedding", "index": i, "embedding": vector})
+	}
+	demoJSON(w, http.StatusOK, demoObject{"object": "list", "model": q.Model, "data": list, "usage": usageOf(q, 0)})
+}
+
+// usageOf counts words as tokens.
+func usageOf(q *demoRequest, completion int) demoObject {
+	prompt := len(strings.Fields(q.said()))
+	return demoObject{"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+}
+
+// demoError answers with an error as OpenAI's look.
+func demoError(w http.ResponseWriter, status int, message string) {
+	demoJSON(w, status, demoObject{"error": demoObject{"message": message, "type": "demo_error", "code": status}})
+}
+
+// demoJSON answers with v.
+func demoJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(v)
+}

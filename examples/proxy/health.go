@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+const probeTimeout = 2 * time.Second // of one try
+
+// prober asks for the health of models. It keeps no connection and follows no
+// redirect.
+var prober = &http.Client{
+	Transport: &http.Transport{DisableKeepAlives: true},
+	Timeout:   probeTimeout,
+	CheckRedirect: func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse
+	},
+}
+
+// poll waits until the child is healthy, and returns nil. Once its process has
+// ended or ctx has, it returns what was wrong last.
+//
+// The pauses grow with the time that the load has taken, so that it is noticed to
+// be over at most a tenth too late, and the log of a big model has few polls in it.
+func (c *child) poll(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-c.job.ended: // So that no try outlives the process.
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	last := errors.New("no answer yet")
+	for ctx.Err() == nil {
+		err := c.probe(ctx)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			break // It was not the child's fault.
+		}
+		last = err
+		pause := min(max(time.Since(c.started)/10, 20*time.Millisecond), time.Second)
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+	return last
+}
+
+// probe asks once.
+func (c *child) probe(ctx context.Context) error {
+	if c.cfg.Health == "" {
+		return connect(ctx, c.addr)
+	}
+	target := strings.TrimSuffix(c.addr.String(), "/") + c.cfg.Health
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return errors.New("health: not a URL")
+	}
+	resp, err := prober.Do(req)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.cfg.Health, errors.Unwrap(err)) // Without the URL.
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", c.cfg.Health, resp.Status)
+	}
+	return nil
+}
+
+// connect reports whether anything takes connections at u.
+func connect(ctx context.Context, u *url.URL) error {
+	conn, err := (&net.Dialer{Timeout: probeTimeout}).DialContext(ctx, "tcp", hostPort(u))
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+// hostPort returns the address that u means.
+func hostPort(u *url.URL) string {
+	port := u.Port()
+	switch {
+	case port != "":
+	case u.Scheme == "https":
+		port = "443"
+	default:
+		port = "80"
+	}
+	return net.JoinHostPort(u.Hostname(), port)
+}
+
+// isLoopback reports whether host is this machine's loopback address.
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

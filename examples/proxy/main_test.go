@@ -1,0 +1,60 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// roles are what the test binary does instead of testing, by its first argument.
+var roles = map[string]func(args []string) error{demoCommand: demoMain}
+
+// leftovers tell what the tests have left behind, if anything.
+var leftovers = []func() string{goroutinesLeft}
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && roles[os.Args[1]] != nil {
+		if err := roles[os.Args[1]](os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	code := m.Run()
+	for _, left := range leftovers {
+		if text := lastingly(left); text != "" {
+			fmt.Fprintf(os.Stderr, "left behind at the end of all tests:\n%s\n", text)
+			code = max(code, 1)
+		}
+	}
+	os.Exit(code)
+}
+
+// lastingly returns what left tells, once it has had time to go.
+func lastingly(left func() string) (text string) {
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if text = left(); text == "" {
+			return ""
+		}
+	}
+	return text
+}
+
+// goroutinesLeft returns the stacks of all goroutines but this one and those that
+// the runtime keeps.
+func goroutinesLeft() string {
+	http.DefaultClient.CloseIdleConnections()
+	buf := make([]byte, 1<<20)
+	stacks := strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n")
+	var left []string
+	for _, stack := range stacks[1:] {
+		if !strings.Contains(stack, "os/signal.") {
+			left = append(left, stack)
+		}
+	}
+	return strings.Join(left, "\n\n")
+}
