@@ -52,7 +52,7 @@ func (s *source) setup() setup {
 	set.opts.Patience = pick(s, []time.Duration{0, 0, 20 * time.Second, time.Second, -1})
 	set.opts.Cooldown = pick(s, []time.Duration{0, 0, 7 * time.Second})
 	set.opts.MaxQueue = pick(s, []int{0, 0, 0, 3})
-	set.uncancellable = s.less(4) == 3
+	set.uncancellable, set.sluggish = s.less(4) == 3, s.less(4) == 3
 	return set
 }
 
@@ -177,8 +177,8 @@ func (p *pair) end(t testing.TB) string {
 	if wrong := p.wrong(p.drain()); wrong != "" {
 		return wrong
 	}
-	p.fifo.finish(t, func(string) {})
-	p.slow.finish(t, func(string) {})
+	p.fifo.finish(func(string) {})
+	p.slow.finish(func(string) {})
 	return p.wrong("")
 }
 

@@ -26,6 +26,7 @@ type setup struct {
 	opts          FIFOOptions
 	limits        map[string]Limits
 	uncancellable bool // the host has no CancelSwap
+	sluggish      bool // what a swap stops says that it is ready until the end of the swap
 }
 
 // world is a fake host. It writes every effect as a line, keeps its own books, and
@@ -69,7 +70,7 @@ type caller struct {
 	arrival  int
 	priority int
 	answers  int
-	deferred bool // asked from within an effect of this step
+	arriving bool // asked in this step: the look, and what it lets move, comes before it
 	waiting  bool // neither answered nor taken out
 	left     bool // its Ctx is done, or it was cancelled
 	vanished bool // GrantServe finds it gone
@@ -202,7 +203,9 @@ func (w *world) StartSwap(id string, evict []string) {
 	s := &worldSwap{evict: slices.Clone(evict), loads: w.states[id] != StateReady, was: maps.Clone(w.states)}
 	w.swaps[id] = s
 	for _, e := range evict {
-		w.states[e] = StateStopping
+		if !w.sluggish {
+			w.states[e] = StateStopping
+		}
 	}
 	if s.loads {
 		w.states[id] = StateStarting
@@ -315,7 +318,7 @@ func (w *world) step(what func()) []string {
 	w.lines, w.reads, w.inline = nil, 0, false
 	w.newStep()
 	for _, c := range w.callers {
-		c.deferred = false
+		c.arriving = false
 	}
 	quiet := w.quiet()
 	func() {
@@ -362,7 +365,7 @@ func (w *world) tellPositions() {
 
 // request hands in the request of c.
 func (w *world) request(c *caller) {
-	c.waiting, c.deferred = true, w.inline
+	c.waiting, c.arriving = true, true
 	w.sut.OnRequest(c.req)
 	if c.req.Ctx != nil && c.req.Ctx.Err() != nil {
 		c.left = true
@@ -402,7 +405,7 @@ func (w *world) swapDone(id, how string) {
 		w.unseen = false
 		delete(w.swaps, id)
 		for _, e := range s.evict {
-			if w.states[e] == StateStopping {
+			if w.states[e] == StateStopping || w.sluggish {
 				w.states[e] = StateStopped
 			}
 			if how == untouched {
@@ -466,10 +469,8 @@ func (w *world) shutdown(err error) {
 }
 
 // drain lets everything end, and nothing more come, until nothing is left to end.
-// It reports the steps that it took.
 func (w *world) drain(each func(what string, do func())) {
 	for range 1000 {
-		before := len(w.swaps) + len(w.leases)
 		for _, id := range slices.Sorted(maps.Keys(w.swaps)) {
 			each("swap-done "+id, func() { w.swapDone(id, endsWell) })
 		}
@@ -478,7 +479,7 @@ func (w *world) drain(each func(what string, do func())) {
 				each("serve-done "+c.name, func() { w.serveDone(c) })
 			}
 		}
-		if len(w.swaps)+len(w.leases) == before && len(w.swaps) == 0 {
+		if len(w.swaps) == 0 && !slices.ContainsFunc(w.leases, func(c *caller) bool { return c.serving }) {
 			return
 		}
 	}

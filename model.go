@@ -129,7 +129,9 @@ func (f *FIFO) sweep() {
 }
 
 // remembered reports whether m was ever loaded or granted.
-func (m *model) remembered() bool { return m.loadKnown || m.failures > 0 || m.lastUsed > 0 }
+func (m *model) remembered() bool {
+	return m.loadKnown || !m.readySince.IsZero() || m.failures > 0 || m.lastUsed > 0
+}
 
 // holds reports whether the scheduler holds anything of m.
 func (m *model) holds() bool {

@@ -185,7 +185,7 @@ func (r *reference) request(req HandlerReq) {
 	q.since = r.now()
 	r.requests = append(r.requests, q)
 	r.lookAt(req.Model)
-	if full && slices.Contains(r.requests, q) { // Those before it have taken the slots.
+	if full && len(r.requests) > r.opts.MaxQueue && slices.Contains(r.requests, q) { // Those before it have taken the slots.
 		r.remove(q)
 		r.refuse(req, &RetryError{Model: req.Model, Err: ErrOverloaded})
 	}

@@ -43,7 +43,7 @@ func runTrace(t *testing.T, file string) {
 		t.Fatal(err)
 	}
 	got, w := replay(t, string(text), newFIFOUnderTest)
-	w.finish(t, func(string) {})
+	w.finish(func(string) {})
 	w.mustHold(t)
 	if *update {
 		if err := os.WriteFile(file, []byte(got), 0o666); err != nil {
@@ -158,7 +158,7 @@ func (w words) duration(key string) time.Duration {
 //	host MODEL …                        the models that it knows
 //	ready MODEL …                       of them, those that run at the start
 //	swapper …                           see newSwapper
-//	options patience=10s cooldown=5s max-queue=3 uncancellable
+//	options patience=10s cooldown=5s max-queue=3 uncancellable sluggish
 //	limits MODEL concurrency=1 capacity=2
 func (s *setup) parse(line string) (bool, error) {
 	w := parseWords(line)
@@ -171,7 +171,8 @@ func (s *setup) parse(line string) (bool, error) {
 		s.swapper = strings.TrimSpace(strings.TrimPrefix(line, "swapper"))
 	case "options":
 		s.opts.Patience, s.opts.Cooldown = w.duration("patience"), w.duration("cooldown")
-		s.opts.MaxQueue, s.uncancellable = w.int("max-queue"), w.has("uncancellable")
+		s.opts.MaxQueue = w.int("max-queue")
+		s.uncancellable, s.sluggish = w.has("uncancellable"), w.has("sluggish")
 	case "limits":
 		s.limits[w.plain[1]] = Limits{Concurrency: w.int("concurrency"), Capacity: w.int("capacity")}
 	default:
@@ -193,6 +194,9 @@ func (s setup) String() string {
 	fmt.Fprintf(&b, "options patience=%v cooldown=%v max-queue=%d", s.opts.Patience, s.opts.Cooldown, s.opts.MaxQueue)
 	if s.uncancellable {
 		b.WriteString(" uncancellable")
+	}
+	if s.sluggish {
+		b.WriteString(" sluggish")
 	}
 	b.WriteString("\n")
 	for _, id := range slices.Sorted(maps.Keys(s.limits)) {

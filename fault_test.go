@@ -1,0 +1,81 @@
+package scheduler
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// onlyCompared are the faults that break nothing of DESIGN.md §4, but a rule: only
+// the comparison shows them.
+var onlyCompared = []fault{
+	faultUnloadFades, faultNeverReserves, faultNeverCloses, faultClosesAtOnce, faultHinders, faultDrainLatest,
+	faultNeverCancelsSwap, faultCancelsOn, faultAsksAgain, faultSwapsFirst, faultNoCooldown, faultCooldownFlat, faultNoZero,
+}
+
+// TestChecksCatchFaults lets the reference commit each of its faults. What always
+// holds has to show the fault, without a second implementation to compare with,
+// and the comparison has to show it too.
+func TestChecksCatchFaults(t *testing.T) {
+	if len(faults) < 15 {
+		t.Fatalf("%d faults", len(faults))
+	}
+	for _, commits := range faults {
+		t.Run(strings.ReplaceAll(string(commits), " ", "-"), func(t *testing.T) {
+			if seed, wrong := caught(func(data []byte) string { _, wrong := play(t, data, commits); return wrong }); wrong == "" {
+				t.Errorf("the comparison does not show it")
+			} else {
+				t.Logf("compared, seed %d: %s", seed, firstLine(wrong))
+			}
+			if slices.Contains(onlyCompared, commits) {
+				return
+			}
+			if seed, wrong := caught(func(data []byte) string { return playAlone(t, data, commits) }); wrong == "" {
+				t.Errorf("what always holds does not show it")
+			} else {
+				t.Logf("checked, seed %d: %s", seed, firstLine(wrong))
+			}
+		})
+	}
+}
+
+// caught tries random sequences until one goes wrong.
+func caught(try func(data []byte) (wrong string)) (seed uint64, wrong string) {
+	for seed = range 4000 {
+		if wrong = try(noise(seed, 50+int(seed%400))); wrong != "" {
+			return seed, wrong
+		}
+	}
+	return 0, ""
+}
+
+// firstLine returns the first line of s that says something.
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
+	return line
+}
+
+// playAlone lets what data decides happen to a reference that commits a fault, and
+// returns the first thing that is broken. A fault that makes the reference panic
+// is caught too.
+func playAlone(t testing.TB, data []byte, commits fault) (wrong string) {
+	defer func() {
+		if p := recover(); p != nil {
+			wrong = "panic"
+		}
+	}()
+	s := &source{data}
+	w := newWorld(s.setup(), func(sw Swapper, eff Effects, opts FIFOOptions) sut {
+		return newReference(sw, eff, opts, commits)
+	})
+	for steps := 0; len(s.data) > 0 && steps < 200 && len(w.broken) == 0; {
+		if line := s.event(w); line != "" {
+			w.step(func() { must(w.do(line)) })
+			steps++
+		}
+	}
+	if len(w.broken) == 0 {
+		w.finish(func(string) {})
+	}
+	return strings.Join(w.broken, "\n")
+}
