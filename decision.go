@@ -40,8 +40,8 @@ func (f *FIFO) decide(m *model, arrival uint64) verdict {
 		m.note(WaitSlots, m.name)
 	}
 	if m.servable() {
-		if slot && arrival <= m.limit() { // If not, WaitClosed goes by the request.
-			return verdict{action: serves}
+		if slot && (arrival <= m.limit() || f.first(m, m.limit()) != nil) {
+			return verdict{action: serves} // Those whom m is not closed to.
 		}
 		return verdict{}
 	}

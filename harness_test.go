@@ -321,6 +321,7 @@ func (w *world) step(what func()) []string {
 		c.arriving = false
 	}
 	quiet := w.quiet()
+	panicked := false
 	func() {
 		defer func() {
 			if p := recover(); p != nil {
@@ -328,6 +329,7 @@ func (w *world) step(what func()) []string {
 					panic(p)
 				}
 				w.lines = append(w.lines, "panic")
+				panicked = true
 			}
 		}()
 		what()
@@ -336,6 +338,10 @@ func (w *world) step(what func()) []string {
 		w.breaks("the clock was read although nobody waits")
 	}
 	w.tellPositions()
+	if panicked { // The next event completes the step.
+		w.before = w.sut.Snapshot()
+		return w.lines
+	}
 	w.check()
 	return w.lines
 }

@@ -61,6 +61,10 @@ func (m *model) loading() bool { return m.swap != nil && !m.swap.abandoned }
 const (
 	// everybody is later than any arrival.
 	everybody = math.MaxUint64
+	// doublings is how often a cool-down doubles: to 32 times.
+	doublings = 5
+	// longestCooldown can double so often.
+	longestCooldown = time.Duration(math.MaxInt64 >> doublings)
 	// roomy is how many entries an empty map or slice may have room for.
 	roomy = 1024
 )
@@ -160,7 +164,7 @@ func (f *FIFO) cooldown(m *model, err error) {
 		return
 	}
 	m.failure = err
-	m.coolUntil = f.now().Add(f.opts.Cooldown << min(m.failures, 5))
+	m.coolUntil = f.now().Add(min(f.opts.Cooldown, longestCooldown) << min(m.failures, doublings))
 	m.failures++
 }
 

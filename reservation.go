@@ -66,7 +66,12 @@ func (f *FIFO) loadOf(m *model) time.Duration {
 // patience is Patience or some prices of m, whichever is less. The price is what
 // it takes to get m loaded.
 func (f *FIFO) patience(m *model, prices time.Duration) time.Duration {
-	return min(f.opts.Patience, prices*max(leastPrice, f.loadOf(m)+f.drain))
+	longest := f.opts.Patience / prices
+	price := max(leastPrice, min(f.loadOf(m), longest)+min(f.drain, longest))
+	if price > longest {
+		return f.opts.Patience
+	}
+	return prices * price
 }
 
 // overdue reports whether r has waited for so long that its model is overdue.

@@ -1,0 +1,276 @@
+package scheduler
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestServedAtOnceAllocatesNothing holds the promise of DESIGN.md §5.
+func TestServedAtOnceAllocatesNothing(t *testing.T) {
+	for _, running := range []int{1, 8, 64} {
+		t.Run(fmt.Sprint(running), func(t *testing.T) {
+			h := newBenchHost(running, running)
+			h.granted = make([]ServeDoneEvent, 0, 1)
+			f := NewFIFO("test", nil, apart(running), h, FIFOOptions{})
+			req := HandlerReq{Model: benchModel(0), Respond: make(chan HandlerResp)}
+			served := func() {
+				f.OnRequest(req)
+				f.OnServeDone(h.granted[0])
+				h.granted = h.granted[:0]
+			}
+			if n := testing.AllocsPerRun(1000, served); n != 0 {
+				t.Errorf("%v allocations per request", n)
+			}
+		})
+	}
+}
+
+// TestReportsAllocateNothing holds the promise for reports that find requests
+// waiting which they do not help, and for cancels.
+func TestReportsAllocateNothing(t *testing.T) {
+	h, f := busyFIFO(3)
+	h.granted = nil
+	f.OnRequest(HandlerReq{Model: benchModel(0)})
+	for range 10 {
+		f.OnRequest(HandlerReq{Model: benchModel(1), Respond: make(chan HandlerResp), PositionCh: make(chan int, 1)})
+	}
+	busy := HandlerReq{Model: benchModel(0)}
+	served := func() {
+		f.OnServeDone(h.granted[0])
+		h.granted = h.granted[:0]
+		f.OnRequest(busy)
+	}
+	if n := testing.AllocsPerRun(100, served); n != 0 {
+		t.Errorf("%v allocations per report", n)
+	}
+	gone := HandlerReq{Respond: make(chan HandlerResp)}
+	if n := testing.AllocsPerRun(100, func() { f.OnCancel(gone) }); n != 0 {
+		t.Errorf("%v allocations per cancel of nobody", n)
+	}
+}
+
+// countedSwapper counts the questions that it is asked.
+type countedSwapper struct {
+	Swapper
+	asked int
+}
+
+func (s *countedSwapper) EvictionFor(target string, running []string) []string {
+	s.asked++
+	return s.Swapper.EvictionFor(target, running)
+}
+
+// TestSwapperIsAskedSeldom holds the questions per event within DESIGN.md §5: for
+// m models that wait and so many reservations, O(m + reservations) a report, as
+// many again for a swap that starts, and one a request.
+func TestSwapperIsAskedSeldom(t *testing.T) {
+	for _, m := range []int{1, 10, 100} {
+		t.Run(fmt.Sprint(m), func(t *testing.T) {
+			h := newBenchHost(m+1, 1)
+			s := &countedSwapper{Swapper: &GroupSwapper{}}
+			now := epochOfTests
+			f := NewFIFO("test", nil, s, h, FIFOOptions{Now: func() time.Time { return now }})
+			most := func(what string, n int, event func()) {
+				t.Helper()
+				s.asked = 0
+				if event(); s.asked > n {
+					t.Errorf("%d questions for %s with %d models waiting, not %d", s.asked, what, m, n)
+				}
+			}
+			most("a request", 1, func() { f.OnRequest(HandlerReq{Model: benchModel(0)}) })
+			for i := range m {
+				for range 3 {
+					most("a request", 1, func() { f.OnRequest(HandlerReq{Model: benchModel(1 + i)}) })
+				}
+			}
+			for len(h.granted) > 0 || len(h.swaps) > 0 {
+				now = now.Add(time.Minute) // Everybody is overdue.
+				each := 4 * (m + 2)
+				if len(h.swaps) > 0 {
+					id := h.swaps[0]
+					h.swaps = h.swaps[1:]
+					h.set(id, StateReady)
+					most("a swap done", each, func() { f.OnSwapDone(SwapDone{ModelID: id}) })
+				} else {
+					done := h.granted[0]
+					h.granted = h.granted[1:]
+					most("a serve done", each, func() { f.OnServeDone(done) })
+				}
+			}
+			if f.counters.Granted != uint64(3*m+1) {
+				t.Errorf("%d granted of %d", f.counters.Granted, 3*m+1)
+			}
+		})
+	}
+}
+
+// TestMemoryComesBack sends a million requests over fifty models, and a crowd of a
+// hundred thousand at once, and names that nobody knows: afterwards there is one
+// small entry per model (DESIGN.md §4.9), and the heap is as it was.
+func TestMemoryComesBack(t *testing.T) {
+	const models = 50
+	h := newBenchHost(models, models)
+	f := NewFIFO("test", nil, apart(models), h, FIFOOptions{Limits: func(string) Limits { return Limits{Concurrency: 4} }})
+	rounds := func(n int) {
+		for i := range n {
+			f.OnRequest(HandlerReq{Model: benchModel(i % models), Respond: make(chan HandlerResp)})
+			if len(h.granted) >= 150 {
+				h.serveAll(f)
+			}
+		}
+		h.serveAll(f)
+	}
+	rounds(10_000)
+	h.granted = nil
+	before := heapInUse()
+	total := 1_000_000
+	if testing.Short() {
+		total = 100_000
+	}
+	rounds(total)
+	for i := range 100_000 {
+		f.OnRequest(HandlerReq{Model: benchModel(i % models), Respond: make(chan HandlerResp), PositionCh: make(chan int, 1)})
+		f.OnRequest(HandlerReq{Model: fmt.Sprint("unknown ", i)})
+	}
+	h.serveAll(f)
+	h.granted = nil
+	if left := leftovers(f); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	if len(f.models) != models {
+		t.Errorf("%d entries for %d models", len(f.models), models)
+	}
+	if after := heapInUse(); after > before+1<<20 {
+		t.Errorf("the heap has grown from %d to %d bytes", before, after)
+	}
+	runtime.KeepAlive(f)
+}
+
+// heapInUse returns how many bytes are in use.
+func heapInUse() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// TestConstructorsRefuseNil: there is no scheduler without a Swapper and Effects.
+func TestConstructorsRefuseNil(t *testing.T) {
+	h := newBenchHost(1, 0)
+	for what, construct := range map[string]func(){
+		"NewFIFO without a Swapper":     func() { NewFIFO("test", nil, nil, h, FIFOOptions{}) },
+		"NewFIFO without Effects":       func() { NewFIFO("test", nil, &GroupSwapper{}, nil, FIFOOptions{}) },
+		"FIFOFactory without a Swapper": func() { FIFOFactory(nil, FIFOOptions{}) },
+		"a Factory without Effects":     func() { FIFOFactory(&GroupSwapper{}, FIFOOptions{})("test", nil, nil) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			defer func() {
+				if recover() == nil {
+					t.Error("no panic")
+				}
+			}()
+			construct()
+		})
+	}
+}
+
+// TestFactorySharesItsSwapper makes two schedulers of one Factory, which do not
+// know of each other.
+func TestFactorySharesItsSwapper(t *testing.T) {
+	factory := FIFOFactory(&GroupSwapper{}, FIFOOptions{})
+	one, two := newBenchHost(2, 0), newBenchHost(2, 0)
+	a, b := factory("one", nil, one), factory("two", nil, two)
+	a.OnRequest(HandlerReq{Model: benchModel(0)})
+	b.OnRequest(HandlerReq{Model: benchModel(1)})
+	if fmt.Sprint(one.swaps, two.swaps) != "[model-00] [model-01]" {
+		t.Errorf("swaps %v and %v", one.swaps, two.swaps)
+	}
+}
+
+// TestCancelNeedsACanceler: Cancel says whether the scheduler can cancel.
+func TestCancelNeedsACanceler(t *testing.T) {
+	h, f := busyFIFO(2)
+	req := HandlerReq{Model: benchModel(1), Respond: make(chan HandlerResp)}
+	f.OnRequest(req)
+	if !Cancel(f, req) || f.queued != 0 {
+		t.Errorf("not cancelled: %d wait", f.queued)
+	}
+	if Cancel(struct{ Scheduler }{f}, req) {
+		t.Error("cancelled by a Scheduler that cannot")
+	}
+	h.serveAll(f)
+}
+
+// TestIgnoredReportsAreLogged: at Warn, with the name of the scheduler, and counted.
+func TestIgnoredReportsAreLogged(t *testing.T) {
+	var out strings.Builder
+	f := NewFIFO("gpu0", slog.New(slog.NewTextHandler(&out, nil)), &GroupSwapper{}, newBenchHost(1, 0), FIFOOptions{})
+	f.OnServeDone(ServeDoneEvent{ModelID: "x", Lease: 7})
+	f.OnSwapDone(SwapDone{ModelID: "y", Err: errors.New("late")})
+	if n := f.Snapshot().Counters.Ignored; n != 2 {
+		t.Errorf("%d counted", n)
+	}
+	for _, want := range []string{"level=WARN", "scheduler=gpu0", "model=x", "model=y"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %s in\n%s", want, out.String())
+		}
+	}
+}
+
+// TestErrorsSayWhatAndWhere: the text names the model, and errors.Is finds the
+// sentinel.
+func TestErrorsSayWhatAndWhere(t *testing.T) {
+	load := errors.New("no such file")
+	for _, c := range []struct {
+		err  error
+		is   error
+		text string
+	}{
+		{notFound("m"), ErrModelNotFound, `scheduler: model not found: "m"`},
+		{overloaded("m"), ErrOverloaded, `scheduler: overloaded: "m"`},
+		{&RetryError{Model: "m", After: 3 * time.Second, Err: fmt.Errorf("%w: %w", ErrCoolingDown, load)}, load,
+			`scheduler: model cooling down: no such file: "m": try again in 3s`},
+	} {
+		if c.err.Error() != c.text || !errors.Is(c.err, c.is) {
+			t.Errorf("%q, not %q, is %v: %v", c.err, c.text, c.is, errors.Is(c.err, c.is))
+		}
+	}
+}
+
+// TestHugeDurations: times that are absurdly long do not overflow.
+func TestHugeDurations(t *testing.T) {
+	const century = 100 * 365 * 24 * time.Hour
+	for _, opts := range []FIFOOptions{{Patience: century, Cooldown: century}, {Patience: 1<<63 - 1, Cooldown: 1<<63 - 1}} {
+		now := epochOfTests
+		opts.Now = func() time.Time { return now }
+		h := newBenchHost(2, 0)
+		f := NewFIFO("test", nil, &GroupSwapper{}, h, opts)
+		m := f.record(benchModel(0))
+		for range 40 {
+			f.cooldown(m, errLoad)
+			f.clocked = false
+			if left := f.coolingDown(m); left <= 0 {
+				t.Fatalf("cooling down for %v after %d failures", left, m.failures)
+			}
+		}
+
+		f = NewFIFO("test", nil, &GroupSwapper{}, h, opts)
+		f.OnRequest(HandlerReq{Model: benchModel(1)})
+		h.set(benchModel(1), StateReady)
+		now = now.Add(century)
+		f.OnSwapDone(SwapDone{ModelID: benchModel(1)}) // Its load was a century.
+		for range 2 {
+			f.OnRequest(HandlerReq{Model: benchModel(0)})
+			now = now.Add(time.Second)
+		}
+		if s := f.Snapshot(); s.Waiting[0].Overdue || len(s.Reserved) > 0 {
+			t.Errorf("overdue after a second: %+v", s.Waiting[0])
+		}
+	}
+}

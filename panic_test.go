@@ -1,0 +1,175 @@
+package scheduler
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// panicking is a host, a Swapper and the options of a FIFO, which panic at the
+// n-th call of anything.
+type panicking struct {
+	*world
+	counts bool // calls count now: they are the scheduler's and not those of the checks
+	left   int  // calls until the panic; below 0: none
+	at     string
+}
+
+// counting counts the calls that do makes, or does not.
+func (p *panicking) counting(counts bool, do func()) {
+	defer func(was bool) { p.counts = was }(p.counts)
+	p.counts = counts
+	do()
+}
+
+// call counts a call, and panics if it is the one.
+func (p *panicking) call(what string) {
+	if !p.counts {
+		return
+	}
+	p.left--
+	if p.left == 0 {
+		p.at = what
+		panic(errHook)
+	}
+}
+
+func (p *panicking) ModelState(id string) (ProcessState, bool) {
+	p.call("ModelState")
+	return p.world.ModelState(id)
+}
+
+func (p *panicking) RunningModels() map[string]ProcessState {
+	p.call("RunningModels")
+	return p.world.RunningModels()
+}
+
+// The effects take place before they panic: an effect that panicked counts as done.
+
+func (p *panicking) StartSwap(id string, evict []string) {
+	p.counting(false, func() { p.world.StartSwap(id, evict) })
+	p.call("StartSwap")
+}
+
+func (p *panicking) GrantServe(req HandlerReq, id string) (took bool) {
+	p.counting(false, func() { took = p.world.GrantServe(req, id) })
+	p.call("GrantServe")
+	return took
+}
+
+func (p *panicking) GrantError(req HandlerReq, err error) {
+	p.counting(false, func() { p.world.GrantError(req, err) })
+	p.call("GrantError")
+}
+
+func (p *panicking) CancelSwap(id string) {
+	p.counting(false, func() { p.world.CancelSwap(id) })
+	p.call("CancelSwap")
+}
+
+func (p *panicking) StopProcesses(timeout time.Duration, ids []string) {
+	p.counting(false, func() { p.world.StopProcesses(timeout, ids) })
+	p.call("StopProcesses")
+}
+
+func (p *panicking) EvictionFor(target string, running []string) []string {
+	p.call("EvictionFor")
+	return p.world.plain(target, running)
+}
+
+func (p *panicking) OnSwapStart(string, []string) { p.call("OnSwapStart") }
+
+// newPanicking makes a world whose n-th call panics.
+func newPanicking(n int) (*panicking, *world) {
+	p := &panicking{left: n}
+	s := setup{models: []string{"a", "b", "c"}, limits: map[string]Limits{"a": {Concurrency: 1, Capacity: 3}}}
+	s.opts.Cooldown = time.Second
+	w := newWorld(s, func(sw Swapper, eff Effects, opts FIFOOptions) sut {
+		w := eff.(*world)
+		p.world = w
+		wrapped := opts
+		wrapped.Now = func() time.Time { p.call("Now"); return opts.Now() }
+		wrapped.Priority = func(req HandlerReq) int { p.call("Priority"); return opts.Priority(req) }
+		wrapped.Limits = func(model string) Limits { p.call("Limits"); return s.limits[model] }
+		return NewFIFO("test", nil, p, p, wrapped)
+	})
+	return p, w
+}
+
+// scenario has every kind of effect in it.
+const scenario = `
+request r1 a
+request r2 a
+request r3 b priority=1
+request r4 c
+request r5 nobody
+swap-done a
+request r6 a
+serve-done r1
+cancel r6
+leave r4
+advance 1m
+request r7 b
+serve-done r2
+swap-done b
+serve-done r3
+request r8 c
+serve-done r7
+swap-done c fail
+request r9 c
+unload a b c
+request r10 a
+request r11 b
+cancel r10
+swap-done a
+advance 1m
+unload b
+request r12 b
+swap-done b
+serve-done r12
+request r13 c
+swap-done c
+serve-done r13
+`
+
+// TestPanicAnywhere lets every single call that the FIFO makes panic in turn. The
+// events that follow have to complete what the panic has cut short: everybody gets
+// one answer, nobody is left waiting, nothing is left in memory.
+func TestPanicAnywhere(t *testing.T) {
+	seen := make(map[string]int)
+	for n := 1; ; n++ {
+		p, w := newPanicking(n)
+		var told []string
+		for line := range strings.Lines(scenario) {
+			line = strings.TrimSpace(line)
+			if line == "" {
+				continue
+			}
+			told = append(told, line)
+			w.step(func() { p.counting(true, func() { _ = w.do(line) }) })
+			if p.at != "" {
+				// The host notices the panic and hands in the next event.
+				w.step(func() { w.sut.OnUnload(nil, 0) })
+			}
+		}
+		w.unseen = false
+		w.finish(func(what string) { told = append(told, what) })
+		for _, b := range w.broken {
+			t.Errorf("panic in call %d, %s: %s\n%s", n, p.at, b, strings.Join(told, "\n"))
+		}
+		if t.Failed() {
+			return
+		}
+		if p.at == "" {
+			break // There are no more calls.
+		}
+		seen[p.at]++
+	}
+	for _, what := range []string{"ModelState", "RunningModels", "StartSwap", "GrantServe", "GrantError", "CancelSwap", "StopProcesses", "EvictionFor", "OnSwapStart", "Now", "Priority", "Limits"} {
+		if seen[what] == 0 {
+			t.Errorf("%s never panicked", what)
+		}
+	}
+	t.Log(fmt.Sprint(seen))
+}
