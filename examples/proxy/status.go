@@ -25,6 +25,7 @@ type modelStatus struct {
 	Since       time.Time              `json:"since"`         // of State
 	URL         string                 `json:"url,omitempty"` // of its process, if it has one
 	InFlight    int                    `json:"in_flight"`     // handlers that have not returned
+	Grants      uint64                 `json:"grants"`        // since the start of the proxy
 	LastError   string                 `json:"last_error,omitempty"`
 	Outdated    bool                   `json:"outdated,omitempty"` // a reload waits for its requests in flight
 }
@@ -48,6 +49,7 @@ func (m *model) status() modelStatus {
 		State:       m.state,
 		Since:       m.since,
 		InFlight:    m.inFlight,
+		Grants:      m.uses,
 		LastError:   m.lastError,
 		Outdated:    m.next != nil || m.removed,
 	}
