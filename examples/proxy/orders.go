@@ -56,10 +56,17 @@ func (h *host) unload(ctx context.Context, models ...string) (err error) {
 			return context.Cause(ctx)
 		}
 	}
-	if len(gone) > 0 {
-		h.do(func() {}) // The run loop has noticed the exits that were under way.
-	}
+	h.do(func() { h.noteExits(models) }) // They may not have been noticed yet.
 	return err
+}
+
+// noteExits notices the ends of the processes of models.
+func (h *host) noteExits(models []string) {
+	for _, name := range models {
+		if m := h.models[name]; m != nil {
+			h.noteExit(m, m.inst)
+		}
+	}
 }
 
 // pending appends what has to end before nothing of m is left.
