@@ -180,3 +180,12 @@ func closeOnce(ch chan struct{}) {
 		close(ch)
 	}
 }
+
+// loadAll loads models one after another.
+func (h *host) loadAll(ctx context.Context, models []string) {
+	for _, model := range models {
+		if err := h.load(ctx, model); err != nil && ctx.Err() == nil {
+			h.log.Warn("preload failed", "model", model, "err", err)
+		}
+	}
+}
