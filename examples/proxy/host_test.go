@@ -439,7 +439,7 @@ func TestShutdown(t *testing.T) {
 		}
 		w.note("the host has ended")
 		w.call(t.Context(), "r2", "a", 0)
-		w.must(t, "0s start a", "10s r0 served by a", "15s r1: scheduler: shut down", "21s gone a", "21s the host has ended", "21s r2: scheduler: shut down")
+		w.must(t, "0s start a", "10s r0 served by a", "15s r1: scheduler: shut down", "21s gone a", "21s r2: scheduler: shut down", "21s the host has ended")
 	})
 }
 
