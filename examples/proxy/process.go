@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/url"
+	"os"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -16,23 +17,23 @@ import (
 )
 
 const (
-	killWait  = 5 * time.Second // how long a process may take to go after SIGKILL
-	tailLines = 5               // how many lines of output an error tells
-	tailBytes = 1 << 10         // and how much of them
+	tailLines = 5       // how many lines of output an error tells
+	tailBytes = 1 << 10 // and how much of them
 )
 
 // process is a model that is a process of this machine. It implements [backend].
 type process struct {
-	name string
-	cfg  *modelConfig
-	out  *output
-	log  *slog.Logger
+	name     string
+	cfg      *modelConfig
+	out      *output
+	log      *slog.Logger
+	killWait time.Duration // how long it may take to go after SIGKILL
 }
 
 // newProcess is the [backendFactory] of processes. Their output goes to out and,
 // from there, to log.
 func newProcess(name string, cfg *modelConfig, out *output, log *slog.Logger) backend {
-	return &process{name: name, cfg: cfg, out: out, log: log.With("model", name)}
+	return &process{name: name, cfg: cfg, out: out, log: log.With("model", name), killWait: 5 * time.Second}
 }
 
 // start implements [backend].
@@ -123,6 +124,11 @@ func (c *child) command(words []string) (*exec.Cmd, error) {
 	}
 	cmd := exec.Command(words[0], words[1:]...)
 	cmd.Dir = c.cfg.Dir
+	if cmd.Dir != "" {
+		if _, err := os.Stat(cmd.Dir); err != nil {
+			return nil, fmt.Errorf("working directory: %w", err) // Else it would seem that the program is missing.
+		}
+	}
 	cmd.Env = cmd.Environ() // With a PWD that is Dir.
 	for _, name := range slices.Sorted(maps.Keys(c.cfg.Env)) {
 		value, err := expand(c.cfg.Env[name], c.vars)
@@ -204,10 +210,10 @@ func (c *child) stop(grace time.Duration) error {
 		}
 	}
 	c.kill()
-	if c.endsWithin(killWait) {
+	if c.endsWithin(c.killWait) {
 		return nil
 	}
-	return fmt.Errorf("process group %d is there still, %v after it was killed", c.job.pid(), killWait)
+	return fmt.Errorf("process group %d is there still, %v after it was killed", c.job.pid(), c.killWait)
 }
 
 // endsWithin waits for the end, but no longer than d.
@@ -241,7 +247,8 @@ func (c *child) ask(grace time.Duration) {
 	c.job.terminate()
 }
 
-// askByCommand starts the stop command. It may take as long as grace.
+// askByCommand starts the stop command. It may take as long as grace. What it
+// leaves of the group, or the whole group if it fails, is asked by SIGTERM.
 func (c *child) askByCommand(grace time.Duration) error {
 	cmd, err := c.command(c.cfg.StopCommand)
 	if err != nil {
@@ -258,10 +265,12 @@ func (c *child) askByCommand(grace time.Duration) error {
 		timer := time.AfterFunc(grace, j.kill)
 		defer timer.Stop()
 		<-j.gone
-		if !j.succeeded() {
+		if j.succeeded() {
+			<-c.job.ended
+		} else {
 			c.log.Warn("stop command failed", "state", j.state())
-			c.job.terminate()
 		}
+		c.job.terminate()
 	}()
 	return nil
 }
