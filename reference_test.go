@@ -176,7 +176,7 @@ func (r *reference) request(req HandlerReq) {
 		return
 	}
 	full := r.queueFull()
-	if servable, _ := r.servable(req.Model); full && !(servable && r.slotFree(req.Model) && r.closedTo(q) == nil) {
+	if servable, _ := r.servable(req.Model); full && !(servable && r.slotFree(req.Model)) {
 		r.explainAnew(req.Model)
 		r.refuse(req, &RetryError{Model: req.Model, Err: ErrOverloaded})
 		return
