@@ -41,6 +41,7 @@ func TestPageShowsSwaps(t *testing.T) {
 	p.ready("beta")
 	tab.awaitState("beta", "ready")
 	tab.await(`document.querySelector("#queue").hidden`)
+	tab.await(`document.querySelector("#announcer").textContent.includes("beta is ready")`)
 
 	tab.click(`button[aria-label="Unload beta"]`)
 	tab.awaitState("beta", "stopped")

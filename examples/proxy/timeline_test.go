@@ -69,6 +69,9 @@ func TestLanes(t *testing.T) {
 		{"an old error", func(s *scene) {
 			s.after(0, s.fails(0, "no")).after(second, s.is(0, starting)).after(second, s.is(0, ready))
 		}, "a loading 1-2, a ready 2-"},
+		{"stopping is not what fails", func(s *scene) {
+			s.after(0, s.is(0, stopping), s.fails(0, "does not stop")).after(second, s.is(0, stopped))
+		}, "a stopping 0-1, a stopped 1-"},
 		{"restarted between two looks", func(s *scene) {
 			s.after(0, s.is(0, ready)).after(second, s.is(0, ready)).after(second)
 		}, "a ready 0-1, a ready 1-"},
