@@ -1,3 +1,219 @@
+// Command proxy serves many AI models behind one address while only some of them
+// fit in memory. Without a configuration it has three demo models.
 package main
 
-func main() {}
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == demoCommand {
+		if err := demoMain(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	os.Exit(proxyMain(os.Args[1:], os.Stdout, os.Stderr, signals))
+}
+
+// proxyMain is the main function of the proxy, and returns its exit code: 0 after a
+// graceful end, 1 if it could not start or not end cleanly, 2 for wrong arguments.
+func proxyMain(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int {
+	o, err := parseOptions(args, stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
+	} else if err != nil {
+		return 2
+	}
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: o.level}))
+	p, err := startProxy(o, log)
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return 1
+	}
+	p.greet(stdout)
+	return p.wait(signals)
+}
+
+// options are the command line.
+type options struct {
+	listen string // "": as the configuration says
+	file   string // "": the demo
+	level  slog.Level
+}
+
+func parseOptions(args []string, stderr io.Writer) (o options, err error) {
+	f := flag.NewFlagSet("proxy", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.StringVar(&o.listen, "listen", "", "address to listen on, `HOST:PORT`; port 0 takes a free one (default 127.0.0.1:8080)")
+	f.StringVar(&o.file, "config", "", "configuration `FILE` (JSON); without one there are three demo models")
+	f.TextVar(&o.level, "log", slog.LevelInfo, "lowest `LEVEL` of what is logged: debug, info, warn or error")
+	if err = f.Parse(args); err == nil && f.NArg() > 0 {
+		err = fmt.Errorf("unexpected argument %q", f.Arg(0))
+		fmt.Fprintln(stderr, err)
+	}
+	return o, err
+}
+
+// config reads the configuration that o names.
+func (o options) config() (*config, error) {
+	if o.file == "" {
+		return demoConfig(), nil
+	}
+	data, err := os.ReadFile(o.file)
+	if err != nil {
+		return nil, err
+	}
+	return parseConfig(o.file, data)
+}
+
+// proxy is a running proxy.
+type proxy struct {
+	options options
+	log     *slog.Logger
+	host    *host
+	server  *http.Server
+	address net.Addr
+	failed  chan error // the server has ended by itself
+	preload context.CancelFunc
+}
+
+// startProxy starts a proxy. Once it returns, requests are accepted.
+func startProxy(o options, log *slog.Logger) (*proxy, error) {
+	cfg, err := o.config()
+	if err != nil {
+		return nil, err
+	}
+	if o.listen == "" {
+		o.listen = cfg.Listen
+	}
+	listener, err := net.Listen("tcp", o.listen)
+	if err != nil {
+		return nil, err
+	}
+	h, err := newHost(cfg, log, newProcess)
+	if err != nil {
+		listener.Close()
+		return nil, err
+	}
+	p := &proxy{options: o, log: log, host: h, address: listener.Addr(), failed: make(chan error, 1)}
+	p.server = newServer(newFront(h, listener.Addr(), log), log)
+	go h.run()
+	go func() { p.failed <- p.server.Serve(listener) }()
+	ctx, cancel := context.WithCancel(context.Background())
+	p.preload = cancel
+	go h.loadAll(ctx, cfg.Preload)
+	return p, nil
+}
+
+// url is where the proxy answers, for somebody on this machine.
+func (p *proxy) url() string {
+	host, port, _ := net.SplitHostPort(p.address.String())
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+// greet says where the proxy answers and what to try.
+func (p *proxy) greet(w io.Writer) {
+	fmt.Fprintf(w, "listening on %s\n", p.url())
+	if p.options.file != "" {
+		return
+	}
+	fmt.Fprint(w, strings.ReplaceAll(`try:
+  curl URL/v1/models
+  curl URL/v1/chat/completions -d '{"model":"alpha","messages":[{"role":"user","content":"Hello"}]}'
+  curl -N URL/v1/chat/completions -d '{"model":"beta","stream":true,"messages":[{"role":"user","content":"Hello"}]}'
+  curl URL/running
+  curl -X POST 'URL/unload?model=beta'
+and look at URL/ in a browser
+`, "URL", p.url()))
+}
+
+// wait handles signals until the proxy ends, and returns its exit code.
+func (p *proxy) wait(signals <-chan os.Signal) int {
+	for {
+		select {
+		case err := <-p.failed:
+			p.log.Error("server failed", "err", err)
+			p.end(signals)
+			return 1
+		case s := <-signals:
+			if s == syscall.SIGHUP {
+				p.reload()
+				continue
+			}
+			p.log.Info("ending", "signal", s.String())
+			return p.end(signals)
+		}
+	}
+}
+
+// reload reads the configuration again. One that is broken changes nothing.
+func (p *proxy) reload() {
+	cfg, err := p.options.config()
+	if err == nil {
+		err = p.host.reload(cfg)
+	}
+	if err != nil {
+		p.log.Error("configuration not reloaded", "err", err)
+		return
+	}
+	p.log.Info("configuration reloaded", "file", p.options.file)
+}
+
+// end ends the proxy gracefully: nobody new, those in flight may finish, then
+// every process is stopped. A second signal ends everything at once.
+func (p *proxy) end(signals <-chan os.Signal) int {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(p.host.config().DrainTimeout))
+	defer cancel()
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		for {
+			select {
+			case s := <-signals:
+				if s == syscall.SIGHUP {
+					continue
+				}
+				p.log.Warn("ending at once", "signal", s.String())
+				p.host.kill()
+				p.server.Close()
+				cancel()
+			case <-done:
+				return
+			}
+		}
+	}()
+	p.preload()
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		if p.server.Shutdown(ctx) != nil {
+			p.server.Close() // Who is still there after the time-out is cut off.
+		}
+	}()
+	err := p.host.shutdown(ctx)
+	<-drained
+	if err != nil {
+		p.log.Error("not everything has ended", "err", err)
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// access decides who may.
+type access struct {
+	loopback bool // the proxy listens on this machine only
+	foreign  http.CrossOriginProtection
+}
+
+// newAccess makes the access of a proxy that listens on address.
+func newAccess(address net.Addr) *access {
+	tcp, ok := address.(*net.TCPAddr)
+	return &access{loopback: ok && tcp.IP.IsLoopback()}
+}
+
+// check returns the API key that r comes with, nil if none is needed, or the reason
+// to refuse r. The credentials are taken out of r where they were for the proxy.
+func (a *access) check(cfg *config, r *http.Request) (*keyConfig, error) {
+	if a.loopback && !ownHost(cfg, r.Host) {
+		return nil, errForeignHost // DNS rebinding: a name of somebody else's for this machine.
+	}
+	if err := a.foreign.Check(r); err != nil {
+		return nil, errCrossOrigin
+	}
+	if len(cfg.Keys) == 0 {
+		return nil, nil
+	}
+	given := credentials(r)
+	r.Header.Del("Authorization")
+	r.Header.Del("X-Api-Key")
+	key := matching(cfg.Keys, given)
+	if key == nil {
+		return nil, errUnauthorized
+	}
+	return key, nil
+}
+
+// ownHost reports whether a Host header names this machine.
+func ownHost(cfg *config, host string) bool {
+	name := host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		name = h
+	}
+	name = strings.Trim(strings.TrimSuffix(strings.ToLower(name), "."), "[]")
+	if ip := net.ParseIP(name); ip != nil {
+		return ip.IsLoopback()
+	}
+	own := func(h string) bool { return strings.EqualFold(h, name) || strings.EqualFold(h, host) }
+	return name == "localhost" || slices.ContainsFunc(cfg.Hosts, own)
+}
+
+// credentials returns the key that r carries: as a bearer token, as X-Api-Key, or,
+// from a browser, as the password of any user.
+func credentials(r *http.Request) string {
+	if key := r.Header.Get("X-Api-Key"); key != "" {
+		return key
+	}
+	if _, password, ok := r.BasicAuth(); ok {
+		return password
+	}
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if strings.EqualFold(scheme, "Bearer") {
+		return strings.TrimSpace(token)
+	}
+	return ""
+}
+
+// matching returns the key with a secret, nil if there is none. How long it takes
+// does not depend on how much of a secret was right.
+func matching(keys []keyConfig, given string) (found *keyConfig) {
+	sum := sha256.Sum256([]byte(given))
+	for i := range keys {
+		own := sha256.Sum256([]byte(keys[i].value()))
+		if subtle.ConstantTimeCompare(sum[:], own[:]) == 1 {
+			found = &keys[i]
+		}
+	}
+	return found
+}
+
+// caller is what a request has been found to be allowed, and where it is counted.
+type caller struct {
+	key     *keyConfig // nil: none is needed
+	metrics *metrics
+}
+
+// callerKey is the key of a request's caller in its context.
+type callerKey struct{}
+
+// withCaller returns r with c.
+func withCaller(r *http.Request, c *caller) *http.Request {
+	return r.WithContext(context.WithValue(r.Context(), callerKey{}, c))
+}
+
+// callerOf returns the caller of r, an empty one if nobody has checked r.
+func callerOf(r *http.Request) *caller {
+	if c, ok := r.Context().Value(callerKey{}).(*caller); ok {
+		return c
+	}
+	return new(caller)
+}
+
+// metricsOf returns where r is counted, nil for nowhere.
+func metricsOf(r *http.Request) *metrics { return callerOf(r).metrics }
+
+// priority returns the priority of r for a model: the model's and the key's, and
+// what X-Priority adds within the bounds that the key sets. Without keys it is
+// everybody's.
+func (c *caller) priority(r *http.Request, model *modelConfig) (int, error) {
+	priority := model.Priority
+	if c.key != nil {
+		priority += c.key.Priority
+	}
+	wish := r.Header.Get("X-Priority")
+	r.Header.Del("X-Priority")
+	if wish == "" {
+		return priority, nil
+	}
+	n, err := strconv.Atoi(wish)
+	if err != nil {
+		return 0, badRequest("X-Priority is not a whole number")
+	}
+	if c.key != nil && (n < c.key.MinPriority || n > c.key.MaxPriority) {
+		return 0, badRequest(fmt.Sprintf("X-Priority is not within %d and %d", c.key.MinPriority, c.key.MaxPriority))
+	}
+	return priority + max(-maxWish, min(n, maxWish)), nil
+}
+
+// maxWish bounds X-Priority where no key does, so that sums cannot overflow.
+const maxWish = 1_000_000

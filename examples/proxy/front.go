@@ -1,0 +1,290 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"example.com/scheduler"
+)
+
+// apiPaths are the paths whose request names a model: in its JSON body, its form,
+// or its query.
+var apiPaths = []string{
+	"POST /v1/chat/completions",
+	"POST /v1/completions",
+	"POST /v1/responses",
+	"POST /v1/embeddings",
+	"POST /v1/rerank",
+	"POST /v1/reranking",
+	"POST /v1/moderations",
+	"POST /v1/messages",
+	"POST /v1/messages/count_tokens",
+	"POST /v1/audio/speech",
+	"POST /v1/audio/transcriptions",
+	"POST /v1/audio/translations",
+	"GET /v1/audio/voices",
+	"POST /v1/images/generations",
+	"POST /v1/images/edits",
+	"POST /v1/images/variations",
+	"POST /rerank",
+	"POST /reranking",
+	"POST /completion",
+	"POST /infill",
+}
+
+// front is the proxy as its callers see it.
+type front struct {
+	host   *host
+	log    *slog.Logger
+	access *access
+	held   budget
+	mux    *http.ServeMux
+}
+
+// newFront makes the front of h, which listens on address.
+func newFront(h *host, address net.Addr, log *slog.Logger) http.Handler {
+	f := &front{host: h, log: log, access: newAccess(address), mux: http.NewServeMux()}
+	newAdmin(h, f.held.held.Load).routes(f.mux)
+	for _, path := range apiPaths {
+		f.mux.HandleFunc(path, f.api)
+	}
+	f.mux.HandleFunc("/upstream/", f.upstream)
+	f.mux.HandleFunc("GET /v1/models", f.models)
+	f.mux.HandleFunc("GET /v1/models/{model...}", f.model)
+	f.mux.HandleFunc("GET /health", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "ok") })
+	return f
+}
+
+// newServer makes the server. Nothing bounds how long an answer may take, since a
+// stream may go on for hours.
+func newServer(handler http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
+
+// ServeHTTP implements http.Handler: who may, and then where to.
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := &caller{metrics: f.host.metrics}
+	r = withCaller(r, c)
+	if r.URL.Path == "/health" && r.Method == http.MethodGet {
+		f.mux.ServeHTTP(w, r)
+		return
+	}
+	key, err := f.access.check(f.host.config(), r)
+	if err != nil {
+		writeError(w, r, err)
+		return
+	}
+	c.key = key
+	f.mux.ServeHTTP(w, r)
+}
+
+// api serves a request that names its model in itself.
+func (f *front) api(w http.ResponseWriter, r *http.Request) {
+	cfg := f.host.config()
+	if r.ContentLength > int64(cfg.MaxBody) {
+		w.Header().Set("Connection", "close") // The rest of it is not read.
+		writeError(w, r, &http.MaxBytesError{Limit: int64(cfg.MaxBody)})
+		return
+	}
+	b := newBody(w, r, &f.held, cfg)
+	defer b.finish()
+	found, err := findModel(r, readerFunc(b.direct))
+	if err != nil {
+		writeError(w, r, err)
+		return
+	}
+	model, ok := cfg.resolve(found.name)
+	if !ok {
+		writeError(w, r, fmt.Errorf("%w: %q", scheduler.ErrModelNotFound, found.name))
+		return
+	}
+	if name := cfg.Models[model].UseModelName; name != "" {
+		err = found.rename(r, name)
+	}
+	if err != nil {
+		writeError(w, r, err)
+		return
+	}
+	b.prefix = found.prefix
+	f.serve(w, r, cfg, model, b)
+}
+
+// upstream serves /upstream/MODEL/…, which is passed on as it is, without its
+// beginning. That may be a websocket.
+func (f *front) upstream(w http.ResponseWriter, r *http.Request) {
+	cfg := f.host.config()
+	model, rest, err := splitUpstream(cfg, r.URL.Path)
+	if err != nil {
+		writeError(w, r, err)
+		return
+	}
+	url := *r.URL
+	url.Path, url.RawPath = rest, ""
+	r.URL = &url
+	b := newBody(w, r, &f.held, cfg)
+	defer b.finish()
+	f.serve(w, r, cfg, model, b)
+}
+
+// serve waits until the model may serve r, and lets it.
+func (f *front) serve(w http.ResponseWriter, r *http.Request, cfg *config, model string, b *body) {
+	priority, err := callerOf(r).priority(r, cfg.Models[model])
+	if err != nil {
+		writeError(w, r, err)
+		return
+	}
+	arrival := time.Now()
+	ctx, cancel := r.Context(), context.CancelFunc(func() {})
+	if d := cfg.queueTimeout(model); d > 0 {
+		ctx, cancel = context.WithTimeoutCause(ctx, d, errQueueTimeout)
+	} else {
+		ctx, cancel = context.WithCancel(ctx)
+	}
+	defer cancel()
+	shown := &shownWait{front: f, w: w, r: r, model: model, arrival: arrival, on: cfg.Models[model].SendLoadingState}
+	resp := f.wait(ctx, model, priority, b, shown)
+	cancel()
+	if resp.Err != nil {
+		shown.fail(resp.Err)
+		return
+	}
+	f.host.metrics.waited(model, time.Since(arrival))
+	b.release()
+	if r.Body != http.NoBody {
+		r.Body = b
+	}
+	counted := &countedWriter{ResponseWriter: shown.writer()}
+	defer func() { f.host.metrics.answered(model, counted.code()) }()
+	defer shown.end()
+	resp.HandleFunc(counted, r)
+}
+
+// wait waits for the scheduler's answer. If that takes time the body is read
+// meanwhile, and shown tells the caller how things are.
+//
+// This goroutine is always ready to receive the answer, or its ctx has ended: the
+// run loop waits for one of the two. So it reads no body and writes to nobody who
+// could keep it; shown has a goroutine for that.
+func (f *front) wait(ctx context.Context, model string, priority int, b *body, shown *shownWait) scheduler.HandlerResp {
+	t := f.host.request(ctx, model, priority)
+	queued := t.queued
+	var failed <-chan error
+	for {
+		select {
+		case resp := <-t.req.Respond:
+			shown.stop()
+			return resp
+		case <-queued:
+			queued = nil
+			failed = b.hold()
+			shown.start(ctx, b, t.req.PositionCh)
+		case err := <-failed:
+			return f.leave(t, shown, err)
+		case <-ctx.Done():
+			return f.leave(t, shown, context.Cause(ctx))
+		}
+	}
+}
+
+// leave takes back a request that gives up. If the answer comes at this moment, it
+// is given back.
+func (f *front) leave(t *ticket, shown *shownWait, err error) scheduler.HandlerResp {
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		f.host.leave(t)
+	}()
+	for {
+		select {
+		case resp := <-t.req.Respond:
+			if resp.Err == nil {
+				resp.HandleFunc(nil, nil)
+			}
+		case <-left:
+			shown.stop()
+			return scheduler.HandlerResp{Err: err}
+		}
+	}
+}
+
+// readerFunc is a function that is an io.Reader.
+type readerFunc func(p []byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// countedWriter remembers the status of an answer.
+type countedWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *countedWriter) WriteHeader(status int) {
+	if status >= 200 || status == http.StatusSwitchingProtocols {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets an http.ResponseController find the rest.
+func (w *countedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// code is the status that the caller got.
+func (w *countedWriter) code() int {
+	if w.status == 0 {
+		return http.StatusOK
+	}
+	return w.status
+}
+
+// modelEntry is a model in the answer of /v1/models.
+type modelEntry struct {
+	ID          string   `json:"id"`
+	Object      string   `json:"object"`
+	Created     int64    `json:"created"`
+	OwnedBy     string   `json:"owned_by"`
+	Description string   `json:"description,omitempty"`
+	Aliases     []string `json:"aliases,omitempty"`
+}
+
+// entryOf describes a model of cfg.
+func entryOf(cfg *config, name string) modelEntry {
+	m := cfg.Models[name]
+	return modelEntry{ID: name, Object: "model", OwnedBy: "proxy", Description: m.Description, Aliases: m.Aliases}
+}
+
+// models answers with the models that there are. Aliases are told with the model
+// that they stand for, so that a client's list of models has each of them once.
+func (f *front) models(w http.ResponseWriter, r *http.Request) {
+	cfg := f.host.config()
+	list := []modelEntry{}
+	for name, m := range cfg.Models {
+		if !m.Unlisted {
+			list = append(list, entryOf(cfg, name))
+		}
+	}
+	slices.SortFunc(list, func(a, b modelEntry) int { return strings.Compare(a.ID, b.ID) })
+	writeJSON(w, map[string]any{"object": "list", "data": list})
+}
+
+// model answers with one model, which may be unlisted.
+func (f *front) model(w http.ResponseWriter, r *http.Request) {
+	cfg := f.host.config()
+	name, ok := cfg.resolve(r.PathValue("model"))
+	if !ok {
+		writeError(w, r, fmt.Errorf("%w: %q", scheduler.ErrModelNotFound, r.PathValue("model")))
+		return
+	}
+	writeJSON(w, entryOf(cfg, name))
+}
