@@ -183,15 +183,15 @@ func (f *FIFO) settle() {
 
 // serveReady looks at every model that somebody waits for, in the order of R6:
 // those that are ready serve what they can (R7), and where nobody can ever be
-// served everybody learns why (R19). For a model that is not ready the Swapper is
-// asked only after that, so that a Planner sees what has been granted.
+// served everybody learns why (R19). For a model that cannot serve now the Swapper
+// is asked only after that, so that a Planner sees what has been granted.
 func (f *FIFO) serveReady() {
 	f.rank()
 	for _, m := range f.order {
 		if m.swap != nil {
 			continue
 		}
-		if f.observe(m); m.known && m.state != StateReady {
+		if f.observe(m); m.known && (m.state != StateReady || m.leaving != nil) {
 			continue
 		}
 		if _, err := f.needs(m); err != nil {

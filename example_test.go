@@ -79,6 +79,50 @@ func (p *printer) served(id string) {
 	p.sched.OnServeDone(scheduler.ServeDoneEvent{ModelID: id, Lease: p.leases[id]})
 }
 
+// serve is a host's run loop: the only goroutine that calls the scheduler. Host has
+// the six methods of Effects; whoever has something to tell sends it to events.
+func serve(host scheduler.Effects, events <-chan any) error {
+	swapper, err := scheduler.NewGroupSwapper(
+		scheduler.Group{Name: "gpu", Members: []string{"llama", "qwen"}, Swap: true, Exclusive: true},
+		scheduler.Group{Name: "cpu", Members: []string{"embed"}, Persistent: true},
+	)
+	if err != nil {
+		return err
+	}
+	options := scheduler.FIFOOptions{MaxQueue: 1000, Cooldown: 5 * time.Second}
+	sched := scheduler.FIFOFactory(swapper, options)("gpu0", slog.Default(), host)
+	for event := range events {
+		switch ev := event.(type) {
+		case scheduler.HandlerReq:
+			sched.OnRequest(ev)
+		case scheduler.SwapDone:
+			sched.OnSwapDone(ev)
+		case scheduler.ServeDoneEvent:
+			sched.OnServeDone(ev)
+		}
+	}
+	sched.OnShutdown(nil)
+	return nil
+}
+
+// The wiring of a host: a policy, options, a scheduler, a run loop.
+func Example_start() {
+	host := newPrinter("llama", "qwen", "embed")
+	host.states["llama"], host.states["embed"] = scheduler.StateReady, scheduler.StateReady
+	events := make(chan any, 4)
+	events <- scheduler.HandlerReq{Model: "embed"}
+	events <- scheduler.HandlerReq{Model: "qwen"}
+	events <- scheduler.HandlerReq{Model: "bert"}
+	close(events)
+	fmt.Println(serve(host, events))
+	// Output:
+	// serve embed
+	// start qwen evict [llama]
+	// error scheduler: model not found: "bert"
+	// error scheduler: shut down
+	// <nil>
+}
+
 // One model fits in memory. Requests for the same model are served together,
 // however they came in.
 func ExampleFIFO() {

@@ -72,7 +72,7 @@ func comparable(s Snapshot) Snapshot {
 	for i := range s.Models {
 		s.Models[i].CoolingDown = 0
 	}
-	s.Models = slices.DeleteFunc(s.Models, func(m ModelStatus) bool { return m == ModelStatus{Model: m.Model} })
+	s.Models = slices.DeleteFunc(s.Models, func(m ModelStatus) bool { return m.InFlight == 0 && m.Waiting == 0 && m.Load == 0 })
 	return s
 }
 
