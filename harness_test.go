@@ -363,6 +363,9 @@ func (w *world) tellPositions() {
 				w.breaks("%s was told %d again", c.name, p)
 			}
 			c.position = p
+			if c.left {
+				continue // Nobody reads it; when it is taken out, and no more told, is open.
+			}
 			w.lines = append(w.lines, fmt.Sprintf("position %s %d", c.name, p))
 		default:
 		}

@@ -35,6 +35,11 @@ func (r *reference) lookAt(model string) {
 	if len(r.waitingFor(model)) == 0 {
 		return
 	}
+	if servable, _ := r.servable(model); servable {
+		r.serve(model)
+		r.explainReady(model)
+		return
+	}
 	r.serve(model)
 	r.start(model)
 }
