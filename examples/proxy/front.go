@@ -146,12 +146,7 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request, cfg *config, model
 		return
 	}
 	arrival := time.Now()
-	ctx, cancel := r.Context(), context.CancelFunc(func() {})
-	if d := cfg.queueTimeout(model); d > 0 {
-		ctx, cancel = context.WithTimeoutCause(ctx, d, errQueueTimeout)
-	} else {
-		ctx, cancel = context.WithCancel(ctx)
-	}
+	ctx, cancel := queueContext(r.Context(), cfg.queueTimeout(model))
 	defer cancel()
 	shown := &shownWait{front: f, w: w, r: r, model: model, arrival: arrival, on: cfg.Models[model].SendLoadingState}
 	resp := f.wait(ctx, model, priority, b, shown)
@@ -169,6 +164,14 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request, cfg *config, model
 	defer func() { f.host.metrics.answered(model, counted.code()) }()
 	defer shown.end()
 	resp.HandleFunc(counted, r)
+}
+
+// queueContext bounds how long a request may wait. 0: not at all.
+func queueContext(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	if timeout <= 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeoutCause(ctx, timeout, errQueueTimeout)
 }
 
 // wait waits for the scheduler's answer. If that takes time the body is read
