@@ -27,7 +27,7 @@ var update = flag.Bool("update", false, "rewrite the expected effects in testdat
 // end everything may end by itself, and nobody may be left waiting.
 func TestTraces(t *testing.T) {
 	files, err := filepath.Glob("testdata/traces/*.txt")
-	if err != nil {
+	if err != nil || len(files) < 75 {
 		t.Fatalf("%d traces, %v", len(files), err)
 	}
 	for _, file := range files {
@@ -221,6 +221,7 @@ func (s setup) String() string {
 //	advance 5s                         the clock, without an event
 //	state MODEL STATE                  the process changes by itself
 //	forget MODEL                       the host knows it no more
+//	rules …                            the policy changes: see newSwapper
 //	snapshot                           shows it
 //	on EFFECT : LINE                   does LINE when the effect happens
 //	panic EFFECT                       panics when the effect happens
@@ -272,6 +273,9 @@ func (w *world) do(line string) error {
 		return nil
 	case "snapshot":
 		w.lines = append(w.lines, show(w.sut.Snapshot())...)
+		return nil
+	case "rules":
+		w.newSwapper(strings.TrimSpace(strings.TrimPrefix(line, "rules")))
 		return nil
 	case "panic":
 		w.hooks = append(w.hooks, hook{strings.Join(args.plain[1:], " "), func() { panic(errHook) }})
