@@ -1,0 +1,386 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// proxyRole is the first argument that makes the test binary the proxy.
+const proxyRole = "test-proxy"
+
+func init() {
+	roles[proxyRole] = func(args []string) error {
+		os.Args = append(os.Args[:1], args...)
+		main()
+		return nil
+	}
+}
+
+// proxyProcess is a proxy that runs as a process of its own.
+type proxyProcess struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	url    string
+	greet  []string // what it has printed after the first line
+	stdout *bufio.Reader
+	stderr bytes.Buffer
+}
+
+// startProxyProcess starts a proxy and waits until it listens.
+func startProxyProcess(t *testing.T, args ...string) *proxyProcess {
+	p := &proxyProcess{t: t, cmd: exec.Command(os.Args[0], append([]string{proxyRole, "-listen", "127.0.0.1:0"}, args...)...)}
+	p.cmd.Stderr = &p.stderr
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.stdout = bufio.NewReader(out)
+	line, err := p.stdout.ReadString('\n')
+	p.url = strings.TrimSpace(strings.TrimPrefix(line, "listening on "))
+	if err != nil || !strings.HasPrefix(p.url, "http://127.0.0.1:") {
+		t.Fatalf("first line %q, %v\n%s", line, err, &p.stderr)
+	}
+	t.Cleanup(func() {
+		if p.cmd.ProcessState == nil {
+			p.cmd.Process.Kill()
+			p.cmd.Wait()
+		}
+	})
+	return p
+}
+
+// end sends a signal and returns the exit code.
+func (p *proxyProcess) end(s os.Signal) int {
+	p.cmd.Process.Signal(s)
+	io.Copy(io.Discard, p.stdout)
+	p.cmd.Wait()
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// children returns the models' processes of the proxy.
+func (p *proxyProcess) children() (pids []int) {
+	out, _ := exec.Command("pgrep", "-P", fmt.Sprint(p.cmd.Process.Pid)).Output()
+	for line := range strings.Lines(string(out)) {
+		var pid int
+		if _, err := fmt.Sscan(line, &pid); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// chat sends a chat request and returns the status and the body.
+func chat(client *http.Client, url, model string, stream bool) (int, string, error) {
+	body := fmt.Sprintf(`{"stream":%v,"model":%q,"messages":[{"role":"user","content":"Hello"}]}`, stream, model)
+	resp, err := client.Post(url+"/v1/chat/completions", "application/json", strings.NewReader(body))
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(text), err
+}
+
+// statusOf asks a proxy for its status.
+func statusOf(t *testing.T, client *http.Client, url string) (s struct {
+	Models []struct {
+		Model    string `json:"model"`
+		State    string `json:"state"`
+		InFlight int    `json:"in_flight"`
+	} `json:"models"`
+	Scheduler struct {
+		Waiting  []any             `json:"waiting"`
+		Swaps    []any             `json:"swaps"`
+		Counters map[string]uint64 `json:"counters"`
+	} `json:"scheduler"`
+}) {
+	resp, err := client.Get(url + "/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(&s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// newClient makes a client whose connections end with the test.
+func newClient(t *testing.T) *http.Client {
+	transport := &http.Transport{MaxIdleConnsPerHost: 256}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, Timeout: time.Minute}
+}
+
+// answered is how a request of a caller went.
+func answered(model string, code int, text string, err error) (what string, clear bool) {
+	switch {
+	case err != nil:
+		return "broken off", true // Its model was killed in the middle of the answer.
+	case code == http.StatusOK && strings.Contains(text, "This is "+model) || code == http.StatusOK && strings.Contains(text, `"content":"`+model):
+		return "served", true
+	case code == http.StatusOK:
+		return "broken off", strings.Contains(text, "data: ") && !strings.Contains(text, "[DONE]")
+	}
+	var body struct {
+		Error struct{ Message string }
+	}
+	return fmt.Sprint(code), json.Unmarshal([]byte(text), &body) == nil && body.Error.Message != ""
+}
+
+// TestEndToEnd sends 200 requests at once over three models with real processes,
+// which are killed at random meanwhile. Each gets one answer: a success or a clear
+// error. At the end nothing waits, nothing is in flight, and nothing is left.
+func TestEndToEnd(t *testing.T) {
+	p := startProxyProcess(t)
+	client := newClient(t)
+	stop := make(chan struct{})
+	var killer, callers sync.WaitGroup
+	killer.Go(func() {
+		r := rand.New(rand.NewPCG(1, 2))
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Duration(300+r.IntN(2700)) * time.Millisecond):
+				for _, pid := range p.children() {
+					syscall.Kill(pid, syscall.SIGKILL)
+				}
+			}
+		}
+	})
+	var mu sync.Mutex
+	counts := make(map[string]int)
+	for i := range 200 {
+		callers.Go(func() {
+			model := []string{"alpha", "beta", "gamma"}[i%3]
+			code, text, err := chat(client, p.url, model, i%2 == 0)
+			what, clear := answered(model, code, text, err)
+			mu.Lock()
+			defer mu.Unlock()
+			counts[what]++
+			if !clear {
+				t.Errorf("%s got %d %q", model, code, text)
+			}
+		})
+	}
+	callers.Wait()
+	close(stop)
+	killer.Wait()
+	t.Log(counts)
+	if counts["served"] == 0 {
+		t.Error("nobody was served")
+	}
+	for _, model := range []string{"alpha", "beta", "gamma"} {
+		if code, text, err := chat(client, p.url, model, false); code != http.StatusOK || err != nil {
+			t.Errorf("%s afterwards: %d %q %v", model, code, text, err)
+		}
+	}
+	s := statusOf(t, client, p.url)
+	c := s.Scheduler.Counters
+	if len(s.Scheduler.Waiting)+len(s.Scheduler.Swaps) > 0 || c["requests"] != c["granted"]+c["failed"]+c["refused"]+c["cancelled"] {
+		t.Errorf("at the end: %+v", s)
+	}
+	for _, m := range s.Models {
+		if m.InFlight > 0 {
+			t.Errorf("%s has %d in flight", m.Model, m.InFlight)
+		}
+	}
+	children := p.children()
+	if len(children) != 1 {
+		t.Errorf("%d models run, not 1", len(children))
+	}
+	client.CloseIdleConnections()
+	if code := p.end(syscall.SIGTERM); code != 0 {
+		t.Errorf("exit code %d\n%s", code, &p.stderr)
+	}
+	for _, pid := range children {
+		mustBeGone(t, pid)
+	}
+}
+
+// TestPrintedLinesWork does what the curl lines say that the proxy prints.
+func TestPrintedLinesWork(t *testing.T) {
+	p := startProxyProcess(t)
+	client := newClient(t)
+	tried := 0
+	for {
+		line, err := p.stdout.ReadString('\n')
+		if err != nil || strings.HasPrefix(line, "and look at") {
+			break
+		}
+		words := strings.Fields(strings.NewReplacer("'", "").Replace(line))
+		if len(words) < 2 || words[0] != "curl" {
+			continue
+		}
+		tried++
+		method, url, body := http.MethodGet, "", ""
+		for i, word := range words {
+			switch {
+			case strings.HasPrefix(word, "http"):
+				url = word
+			case word == "-X":
+				method = words[i+1]
+			case word == "-d":
+				method, body = http.MethodPost, words[i+1]
+			}
+		}
+		req, err := http.NewRequest(method, url, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body != "" {
+			req.Header.Set("Content-Type", "application/x-www-form-urlencoded") // As curl does.
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Errorf("%s: %s %q %v", strings.TrimSpace(line), resp.Status, text, err)
+		}
+	}
+	if tried < 4 {
+		t.Errorf("%d lines", tried)
+	}
+	if code := p.end(syscall.SIGINT); code != 0 {
+		t.Errorf("exit code %d\n%s", code, &p.stderr)
+	}
+}
+
+// TestKilledProxyLeavesNothing: its models end with it, whatever it could do.
+func TestKilledProxyLeavesNothing(t *testing.T) {
+	p := startProxyProcess(t)
+	if code, text, err := chat(newClient(t), p.url, "alpha", false); code != http.StatusOK {
+		t.Fatalf("%d %q %v", code, text, err)
+	}
+	children := p.children()
+	if len(children) != 1 {
+		t.Fatalf("%d models run", len(children))
+	}
+	p.end(syscall.SIGKILL)
+	for _, pid := range children {
+		mustBeGone(t, pid)
+	}
+}
+
+// TestSecondSignalEndsAtOnce: a stream that would go on is cut off.
+func TestSecondSignalEndsAtOnce(t *testing.T) {
+	p := startProxyProcess(t, "-config", writeConfig(t, `{"models":{"slow":{"command":["`+os.Args[0]+`","demo-model","-port","${PORT}","-name","slow","-load","10ms","-delay","1h"]}}}`))
+	answer := make(chan string, 1)
+	client := newClient(t)
+	go func() {
+		code, text, err := chat(client, p.url, "slow", true)
+		answer <- fmt.Sprint(code, text, err)
+	}()
+	for statusOf(t, client, p.url).Scheduler.Counters["granted"] == 0 {
+		time.Sleep(5 * time.Millisecond)
+	}
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	for {
+		resp, err := client.Get(p.url + "/health")
+		if err != nil {
+			break // It has stopped listening.
+		}
+		resp.Body.Close()
+		client.CloseIdleConnections()
+	}
+	if code := p.end(syscall.SIGTERM); code != 0 {
+		t.Errorf("exit code %d\n%s", code, &p.stderr)
+	}
+	<-answer
+}
+
+// writeConfig writes a configuration file and returns its name.
+func writeConfig(t *testing.T, text string) string {
+	file := filepath.Join(t.TempDir(), "models.json")
+	if err := os.WriteFile(file, []byte(text), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// TestReloadOnSignal: a broken configuration changes nothing and says why; a good
+// one is taken over.
+func TestReloadOnSignal(t *testing.T) {
+	model := func(name string) string {
+		return fmt.Sprintf(`%q:{"command":[%q,"demo-model","-port","${PORT}","-name",%q,"-load","10ms","-delay","0s"]}`, name, os.Args[0], name)
+	}
+	file := writeConfig(t, `{"models":{`+model("one")+`}}`)
+	p := startProxyProcess(t, "-config", file)
+	client := newClient(t)
+	has := func(name string) bool {
+		resp, err := client.Get(p.url + "/v1/models/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	}
+	os.WriteFile(file, []byte(`{"models":{`+model("one")+`,"two":{"comand":[]}}}`), 0o666)
+	p.cmd.Process.Signal(syscall.SIGHUP)
+	if code, text, err := chat(client, p.url, "one", false); code != http.StatusOK {
+		t.Fatalf("%d %q %v", code, text, err)
+	}
+	if has("two") {
+		t.Error("a broken configuration was taken over")
+	}
+	os.WriteFile(file, []byte(`{"models":{`+model("three")+`}}`), 0o666)
+	for deadline := time.Now().Add(20 * time.Second); !has("three") && time.Now().Before(deadline); {
+		p.cmd.Process.Signal(syscall.SIGHUP)
+		time.Sleep(10 * time.Millisecond)
+	}
+	if !has("three") || has("one") {
+		t.Error("a good configuration was not taken over")
+	}
+	if code := p.end(syscall.SIGTERM); code != 0 {
+		t.Errorf("exit code %d\n%s", code, &p.stderr)
+	}
+	if !strings.Contains(p.stderr.String(), "comand") {
+		t.Errorf("no word of what is wrong:\n%s", &p.stderr)
+	}
+}
+
+// TestWrongArguments: an exit code and a word on stderr.
+func TestWrongArguments(t *testing.T) {
+	busy := startProxyProcess(t)
+	for _, c := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"-nonsense"}, 2, "-nonsense"},
+		{[]string{"extra"}, 2, "extra"},
+		{[]string{"-config", "does-not-exist.json"}, 1, "does-not-exist.json"},
+		{[]string{"-config", writeConfig(t, `{}`)}, 1, "models.json"},
+		{[]string{"-listen", strings.TrimPrefix(busy.url, "http://")}, 1, "in use"},
+		{[]string{"-listen", "nowhere"}, 1, "nowhere"},
+		{[]string{"-h"}, 0, "-config"},
+	} {
+		var stderr bytes.Buffer
+		if code := proxyMain(c.args, io.Discard, &stderr, nil); code != c.code || !strings.Contains(stderr.String(), c.says) {
+			t.Errorf("%q: exit code %d, %q", c.args, code, stderr.String())
+		}
+	}
+	busy.end(syscall.SIGTERM)
+}
