@@ -204,7 +204,9 @@ func (f *FIFO) OnShutdown(err error) {
 // cancel handles a caller who has left.
 func (f *FIFO) cancel(respond chan HandlerResp) {
 	if r := f.byRespond[respond]; r != nil {
+		m := r.model
 		f.drop(r)
+		f.oldest(m) // Nobody may be left but callers who have left too.
 	}
 }
 

@@ -151,6 +151,9 @@ func (s *source) rare(w *world, granted []string) string {
 			"serve-done model=" + pick(s, w.models),
 			"swap-done " + pick(s, w.models),
 		})
+		if answers := prefix == "grant" || prefix == "error"; answers && strings.HasPrefix(then, "swap-done") {
+			return "" // What changes while an answer is given may be noticed at the next event.
+		}
 		return "on " + prefix + " : " + then
 	}
 }

@@ -142,7 +142,7 @@ func (r *reference) closeFor(s *refReservation, model string) {
 	if slices.ContainsFunc(s.closed, isClosed) || !r.ready(model) || r.commits == faultNeverCloses {
 		return
 	}
-	if swap := r.outstanding(model); swap != nil && swap.load {
+	if swap := r.outstanding(model); swap != nil && swap.load || r.stoppedBy(model) != nil {
 		return
 	}
 	m := r.models[model]

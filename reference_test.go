@@ -248,6 +248,7 @@ func (r *reference) cancel(req HandlerReq) {
 	for _, q := range slices.Clone(r.requests) {
 		if q.Respond == req.Respond {
 			r.drop(q)
+			r.oldest(q.Model)
 			return
 		}
 	}

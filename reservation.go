@@ -198,11 +198,12 @@ func (f *FIFO) closeModels() {
 }
 
 // readyFor reports whether m has been ready for as long as d: since the SwapDone of
-// the load that made it so, or since ever.
+// the load that made it so, or since ever. One that a swap is stopping is not ready
+// whatever the host says of it.
 func (f *FIFO) readyFor(m *model, d time.Duration) bool {
 	f.observe(m)
 	loading := m.swap != nil && m.swap.loads
-	return m.state == StateReady && !loading && f.now().Sub(m.readySince) >= d
+	return m.state == StateReady && !loading && m.leaving == nil && f.now().Sub(m.readySince) >= d
 }
 
 // hinders reports whether a swap would collide with a reserved one, or leave its
