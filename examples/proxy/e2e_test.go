@@ -76,15 +76,8 @@ func (p *proxyProcess) end(s os.Signal) int {
 }
 
 // children returns the models' processes of the proxy.
-func (p *proxyProcess) children() (pids []int) {
-	out, _ := exec.Command("pgrep", "-P", fmt.Sprint(p.cmd.Process.Pid)).Output()
-	for line := range strings.Lines(string(out)) {
-		var pid int
-		if _, err := fmt.Sscan(line, &pid); err == nil {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
+func (p *proxyProcess) children() []int {
+	return childrenOf(p.cmd.Process.Pid)
 }
 
 // chat sends a chat request and returns the status and the body.
