@@ -204,7 +204,7 @@ func (c *child) said() string {
 // stop it at once.
 func (c *child) stop(grace time.Duration) error {
 	if grace > 0 {
-		c.ask(grace)
+		c.ask()
 		if c.endsWithin(grace) {
 			return nil
 		}
@@ -230,7 +230,7 @@ func (c *child) endsWithin(d time.Duration) bool {
 
 // ask asks the child to end, the first time that it is called: many a server takes
 // a second SIGTERM for the order to drop everything.
-func (c *child) ask(grace time.Duration) {
+func (c *child) ask() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.asked {
@@ -238,7 +238,7 @@ func (c *child) ask(grace time.Duration) {
 	}
 	c.asked = true
 	if len(c.cfg.StopCommand) > 0 {
-		err := c.askByCommand(grace)
+		err := c.askByCommand()
 		if err == nil {
 			return
 		}
@@ -247,9 +247,9 @@ func (c *child) ask(grace time.Duration) {
 	c.job.terminate()
 }
 
-// askByCommand starts the stop command. It may take as long as grace. What it
-// leaves of the group, or the whole group if it fails, is asked by SIGTERM.
-func (c *child) askByCommand(grace time.Duration) error {
+// askByCommand starts the stop command, which may take until kill. What it leaves
+// of the group, or the whole group if it fails, is asked by SIGTERM.
+func (c *child) askByCommand() error {
 	cmd, err := c.command(c.cfg.StopCommand)
 	if err != nil {
 		return err
@@ -262,8 +262,6 @@ func (c *child) askByCommand(grace time.Duration) error {
 	c.stopping, c.over = j, make(chan struct{})
 	go func() {
 		defer close(c.over)
-		timer := time.AfterFunc(grace, j.kill)
-		defer timer.Stop()
 		<-j.gone
 		if j.succeeded() {
 			<-c.job.ended

@@ -17,7 +17,29 @@ import (
 // parentRole makes the test binary start models and then wait until it is killed.
 const parentRole = "test-parent"
 
-func init() { roles[parentRole] = beParent }
+// deserterRole makes the test binary leave its process group, but not its child.
+const deserterRole = "test-deserter"
+
+func init() {
+	roles[parentRole] = beParent
+	roles[deserterRole] = beDeserter
+}
+
+// beDeserter never waits for its child.
+func beDeserter([]string) error {
+	child := exec.Command("sleep", "1000")
+	if err := child.Start(); err != nil {
+		return err
+	}
+	if err := syscall.Setpgid(0, 0); err != nil {
+		return err
+	}
+	fmt.Println("child", os.Getpid())
+	fmt.Println("grandchild", child.Process.Pid)
+	os.Stdout.Close()
+	os.Stderr.Close()
+	select {}
+}
 
 // beParent starts a model by each of args, which are shell scripts.
 func beParent(args []string) error {
@@ -106,6 +128,19 @@ func TestUnkillable(t *testing.T) {
 	}
 	write("freezer.state", "THAWED")
 	mustContain(t, mustExit(t, c), "stopped: signal: killed")
+}
+
+// A zombie holds no memory, so nobody waits until its parent has waited for it.
+func TestZombieLeft(t *testing.T) {
+	c := startChild(t, shell(fmt.Sprintf("'%s' %s & wait", self(t), deserterRole)))
+	deserter, zombie := pidIn(t, c, "child "), pidIn(t, c, "grandchild ")
+	defer syscall.Kill(deserter, syscall.SIGKILL)
+	mustStop(t, c, patience)
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", zombie))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustContain(t, string(stat), ") Z ")
 }
 
 func TestNoFileLeft(t *testing.T) {

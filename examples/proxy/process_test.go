@@ -565,11 +565,11 @@ func TestStopCommand(t *testing.T) {
 
 // What a stop command leaves of the group is asked as well.
 func TestStopCommandLeaves(t *testing.T) {
-	cfg := shell(`sh -c 'echo "child $$"; exec sleep 1000' & wait`)
+	cfg := shell(fmt.Sprintf("'%s' %s slow & wait", self(t), listenerRole))
 	cfg.StopCommand = []string{"kill", "-9", "${PID}"}
 	c := startChild(t, cfg)
 	child := pidIn(t, c, "child ")
-	mustContain(t, mustStop(t, c, time.Hour), "stopped: signal: killed")
+	mustContain(t, mustStop(t, c, time.Hour), "stopped: signal: killed", "got terminated | done")
 	mustBeGone(t, child)
 }
 
