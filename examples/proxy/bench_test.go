@@ -65,12 +65,16 @@ func BenchmarkProxy(b *testing.B) {
 	}
 	transport := newTransport()
 	defer transport.CloseIdleConnections()
-	alone := httptest.NewServer(&httputil.ReverseProxy{
+	reverse := &httputil.ReverseProxy{
 		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(at); r.SetXForwarded() },
 		Transport:     transport,
 		FlushInterval: -1,
 		BufferPool:    &buffers,
-	})
+	}
+	alone := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).EnableFullDuplex() // As newBody does, and for its reason.
+		reverse.ServeHTTP(w, r)
+	}))
 	defer alone.Close()
 
 	cfg := &config{Models: modelConfigs{"bench": {Command: []string{"bench"}}}}

@@ -54,6 +54,9 @@ func newBody(w http.ResponseWriter, r *http.Request, budget *budget, cfg *config
 		limit:  int64(cfg.MaxHeld),
 	}
 	b.more.L = &b.mu
+	// A model may answer before it has seen the end of the body. Without this the
+	// server would then close the body, and break the connection to the model.
+	_ = b.conn.EnableFullDuplex()
 	return b
 }
 
