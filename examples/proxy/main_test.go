@@ -10,6 +10,9 @@ import (
 	"time"
 )
 
+// patience is how long a test waits for what should happen at once.
+const patience = 30 * time.Second
+
 // roles are what the test binary does instead of testing, by its first argument.
 var roles = map[string]func(args []string) error{demoCommand: demoMain}
 

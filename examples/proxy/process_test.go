@@ -24,9 +24,6 @@ import (
 	"time"
 )
 
-// patience is how long a test waits for what should happen at once.
-const patience = 30 * time.Second
-
 // listenerRole makes the test binary tell the signals that it gets.
 const listenerRole = "test-listener"
 
