@@ -78,6 +78,7 @@ type caller struct {
 	serving  bool // granted, its ServeDoneEvent has not arrived
 	written  bool // its lease is written off
 	position int  // that it was told last
+	unread   bool // it does not read its position by itself
 }
 
 // hook does something when an effect whose line begins with prefix happens.
@@ -357,18 +358,25 @@ func (w *world) quiet() bool {
 // tellPositions writes the positions that were told in this step.
 func (w *world) tellPositions() {
 	for _, c := range w.callers {
-		select {
-		case p := <-c.req.PositionCh:
-			if p == c.position && !w.inline {
-				w.breaks("%s was told %d again", c.name, p)
-			}
-			c.position = p
-			if c.left {
-				continue // Nobody reads it; when it is taken out, and no more told, is open.
-			}
-			w.lines = append(w.lines, fmt.Sprintf("position %s %d", c.name, p))
-		default:
+		if !c.unread {
+			w.tellPosition(c)
 		}
+	}
+}
+
+// tellPosition writes the position that c was told, if there is one to read.
+func (w *world) tellPosition(c *caller) {
+	select {
+	case p := <-c.req.PositionCh:
+		if p == c.position && !w.inline {
+			w.breaks("%s was told %d again", c.name, p)
+		}
+		c.position = p
+		if c.left {
+			return // Nobody reads it; when it is taken out, and no more told, is open.
+		}
+		w.lines = append(w.lines, fmt.Sprintf("position %s %d", c.name, p))
+	default:
 	}
 }
 
@@ -446,6 +454,15 @@ func (w *world) serveDone(c *caller) {
 	}
 	c.serving = false
 	w.sut.OnServeDone(ServeDoneEvent{ModelID: c.req.Model, Lease: c.lease})
+}
+
+// serveDoneBy ends the request that has the lease, if there is one, by the name of
+// any model.
+func (w *world) serveDoneBy(id string, lease int) {
+	if lease > 0 && lease <= len(w.leases) && w.leases[lease-1].serving {
+		w.leases[lease-1].serving, w.unseen = false, false
+	}
+	w.sut.OnServeDone(ServeDoneEvent{ModelID: id, Lease: uint64(lease)})
 }
 
 // serveDoneOf ends the oldest request of a model without naming its lease.

@@ -27,7 +27,7 @@ var update = flag.Bool("update", false, "rewrite the expected effects in testdat
 // end everything may end by itself, and nobody may be left waiting.
 func TestTraces(t *testing.T) {
 	files, err := filepath.Glob("testdata/traces/*.txt")
-	if err != nil || len(files) < 75 {
+	if err != nil || len(files) < 100 {
 		t.Fatalf("%d traces, %v", len(files), err)
 	}
 	for _, file := range files {
@@ -43,6 +43,9 @@ func runTrace(t *testing.T, file string) {
 		t.Fatal(err)
 	}
 	got, w := replay(t, string(text), newFIFOUnderTest)
+	for _, h := range w.hooks {
+		t.Errorf("%q never happened", h.prefix)
+	}
 	w.finish(func(string) {})
 	w.mustHold(t)
 	if *update {
@@ -207,9 +210,11 @@ func (s setup) String() string {
 
 // do does what a line says:
 //
-//	request NAME MODEL [priority=N] [gone] [anonymous] [deaf] [again=NAME]
+//	request NAME MODEL [priority=N] [gone] [anonymous] [deaf] [unread] [again=NAME]
 //	                                   gone: its Ctx is done; anonymous: no Respond;
-//	                                   deaf: no PositionCh; again: the Respond of NAME
+//	                                   deaf: no PositionCh; unread: reads its position
+//	                                   only when told to; again: the Respond of NAME
+//	read NAME                          it reads its position
 //	cancel NAME                        OnCancel
 //	leave NAME                         its Ctx ends, without an event
 //	vanish NAME                        GrantServe will find it gone
@@ -276,6 +281,7 @@ func (w *world) do(line string) error {
 		return nil
 	case "rules":
 		w.newSwapper(strings.TrimSpace(strings.TrimPrefix(line, "rules")))
+		w.unseen = true
 		return nil
 	case "panic":
 		w.hooks = append(w.hooks, hook{strings.Join(args.plain[1:], " "), func() { panic(errHook) }})
@@ -285,7 +291,7 @@ func (w *world) do(line string) error {
 			w.serveDoneOf(id)
 			return nil
 		} else if id != "" {
-			w.sut.OnServeDone(ServeDoneEvent{ModelID: id, Lease: uint64(args.int("lease"))})
+			w.serveDoneBy(id, args.int("lease"))
 			return nil
 		}
 	}
@@ -299,6 +305,8 @@ func (w *world) do(line string) error {
 		w.leave(c)
 	case "vanish":
 		c.vanished = true
+	case "read":
+		w.tellPosition(c)
 	case "serve-done":
 		if c.lease == 0 {
 			return fmt.Errorf("%q: it was never granted", line)
@@ -322,6 +330,7 @@ func (w *world) callerFor(name string, args words) *caller {
 	if args.has("deaf") {
 		c.req.PositionCh = nil
 	}
+	c.unread = args.has("unread")
 	if o := w.caller(args.values["again"]); o != nil {
 		c.req.Respond = o.req.Respond
 	}
