@@ -36,7 +36,6 @@ type proxyProcess struct {
 	t      *testing.T
 	cmd    *exec.Cmd
 	url    string
-	greet  []string // what it has printed after the first line
 	stdout *bufio.Reader
 	stderr bytes.Buffer
 }

@@ -193,24 +193,39 @@ func (f *found) inParts(body io.Reader, read *bytes.Buffer, boundary string) err
 }
 
 // locate returns where in body the content of the i-th part stands, which is value.
+// It is what ends at the delimiter after the part.
 func locate(body []byte, boundary string, i int, value []byte) (at, to int) {
-	delimiter := []byte("--" + boundary)
-	for range i + 1 {
-		next := bytes.Index(body[at:], delimiter)
+	dashes := []byte("--" + boundary)
+	end := 0 // of the last delimiter
+	for ended := -1; ended <= i; {
+		next := bytes.Index(body[end:], dashes)
 		if next < 0 {
 			return 0, 0
 		}
-		at += next + len(delimiter)
+		to = end + next
+		end = to + len(dashes)
+		if delimits(body[:to], body[end:], ended < 0) {
+			ended++
+		}
 	}
-	head := bytes.Index(body[at:], []byte("\r\n\r\n"))
-	if head < 0 {
+	to -= len("\r\n")
+	at = to - len(value)
+	if at < 0 || !bytes.Equal(body[at:to], value) {
 		return 0, 0
 	}
-	at += head + len("\r\n\r\n")
-	if !bytes.HasPrefix(body[at:], value) {
-		return 0, 0
+	return at, to
+}
+
+// delimits reports whether a boundary that stands between before and after begins a
+// part or ends one: a file may hold it too. Before the first part it has to be a line
+// of its own.
+func delimits(before, after []byte, first bool) bool {
+	if first {
+		return (len(before) == 0 || bytes.HasSuffix(before, []byte("\n"))) &&
+			bytes.HasPrefix(bytes.TrimLeft(after, " \t"), []byte("\r\n"))
 	}
-	return at, at + len(value)
+	return bytes.HasSuffix(before, []byte("\r\n")) &&
+		(len(after) == 0 || strings.IndexByte(" \t\r\n", after[0]) >= 0 || bytes.HasPrefix(after, []byte("--")))
 }
 
 // rename makes r, whose body begins with f.prefix, name another model. The prefix
