@@ -34,6 +34,9 @@ func (w *world) checkSwap(id string, evict []string) {
 	if !slices.ContainsFunc(w.callers, waits) && !w.inline { // Who leaves within a step leaves at its end.
 		w.breaks("a swap for %s, for which nobody waits", id)
 	}
+	if more := w.asksForMore(id, evict); len(more) > 0 {
+		w.breaks("the swap for %s stops %v, but not %v", id, evict, more)
+	}
 	if _, known := w.ModelState(id); !known {
 		w.breaks("a swap for %s, which is unknown", id)
 	}
@@ -255,4 +258,16 @@ func (w *world) finish(log func(string)) {
 			w.breaks("left behind: %s", l)
 		}
 	}
+}
+
+// asksForMore returns what the policy of a world would have to go for target, once
+// evict and what outstanding swaps stop is gone.
+func (w *world) asksForMore(target string, evict []string) []string {
+	if !w.growing || w.inline {
+		return nil
+	}
+	left := slices.DeleteFunc(w.running(target), func(id string) bool {
+		return slices.Contains(evict, id) || w.evictedBy(id) != ""
+	})
+	return w.plain(target, left)
 }

@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"slices"
-	"time"
 )
 
 // action is what is to be done for a request, or for those who wait for a model.
@@ -291,7 +290,6 @@ func (f *FIFO) start(m *model, evict []string) {
 	for _, name := range evict {
 		e := f.record(name)
 		e.leaving = s
-		e.readySince = time.Time{}
 		s.evict = append(s.evict, e)
 	}
 	if s.loads {
@@ -308,6 +306,7 @@ func (f *FIFO) start(m *model, evict []string) {
 	f.counters.Evictions += uint64(len(evict))
 	f.debug("swap started", m.name, nil)
 	f.changed()
+	f.moving = true // It may have made way for others too.
 	f.eff.StartSwap(m.name, evict)
 }
 

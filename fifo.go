@@ -221,6 +221,12 @@ func (f *FIFO) swapDone(name string, err error) {
 	s := m.swap
 	f.close(s)
 	f.observe(m)
+	for _, e := range s.evict { // One that it has not stopped was ready all the while.
+		if f.observe(e); e.state != StateReady {
+			e.readySince = time.Time{}
+			f.release(e)
+		}
+	}
 	f.debug("swap done", name, err)
 	if err == nil && s.loads && m.state == StateReady {
 		m.readySince = f.now()

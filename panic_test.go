@@ -150,7 +150,7 @@ func TestPanicAnywhere(t *testing.T) {
 			w.step(func() { p.counting(true, func() { _ = w.do(line) }) })
 			if p.at != "" {
 				// The host notices the panic and hands in the next event.
-				w.step(func() { w.sut.OnUnload(nil, 0) })
+				w.step(func() { w.sut.OnServeDone(ServeDoneEvent{}) })
 			}
 		}
 		w.unseen = false

@@ -190,13 +190,11 @@ func (r *reference) startSwap(model string, evict []string) {
 		r.endReservation(s)
 	}
 	r.swaps = append(r.swaps, swap)
-	for _, e := range evict {
-		r.notReady(e)
-	}
 	r.modelOf(model).touched = true
 	r.counters.Swaps++
 	r.counters.Evictions += uint64(len(evict))
 	clear(r.answers)
+	r.unblocked = true
 	r.swapper.OnSwapStart(model, running)
 	r.eff.StartSwap(model, slices.Clone(evict))
 }
@@ -265,17 +263,21 @@ func (r *reference) explainReady(model string) {
 
 // ask asks the Swapper what has to be evicted for target as things are.
 func (r *reference) ask(target string) ([]string, error) {
-	return r.askAbout(target, r.residents(r.running(target)))
+	return r.askAbout(target, r.residents(r.running(target)), "")
 }
 
-// askAbout asks the Swapper once for the same target and the same running set, as
-// long as no swap starts and the step goes on.
-func (r *reference) askAbout(target string, running []Resident) ([]string, error) {
+// askAbout asks the Swapper once for the same target and the same running set (of
+// which one may count as loading for the sake of the question), as long as no swap
+// starts and the step goes on.
+func (r *reference) askAbout(target string, running []Resident, loading string) ([]string, error) {
 	var names []string
 	for _, m := range running {
 		names = append(names, m.Model)
 	}
-	key := fmt.Sprintf("%q %q", target, names)
+	if _, planner := r.swapper.(Planner); !planner || r.outstanding(loading) != nil {
+		loading = ""
+	}
+	key := fmt.Sprintf("%q %q %q", target, names, loading)
 	answer, asked := r.answers[key]
 	if !asked {
 		if planner, ok := r.swapper.(Planner); ok {

@@ -107,7 +107,7 @@ func (r *reference) suffices(s *refReservation, model string, evict []string) bo
 			residents[i].Loading, residents[i].Leaving = true, false
 		}
 	}
-	more, err := r.askAbout(s.model, residents)
+	more, err := r.askAbout(s.model, residents, model)
 	return len(more) == 0 && err == nil
 }
 

@@ -266,6 +266,11 @@ func (r *reference) swapDone(ev SwapDone) {
 	}
 	r.swaps = slices.DeleteFunc(r.swaps, func(s *refSwap) bool { return s == swap })
 	r.unblocked = true
+	for _, e := range swap.evict {
+		if !r.ready(e) {
+			r.notReady(e)
+		}
+	}
 	if swap.load && ev.Err == nil && r.ready(swap.model) {
 		r.modelOf(swap.model).readySince = r.now()
 	}

@@ -11,6 +11,7 @@ type seen struct {
 // answer is what the Swapper has said to one question.
 type answer struct {
 	running []string // that the question was about
+	loading *model   // likewise; nil: as things are
 	evict   []string // cleaned
 	err     error
 }
@@ -134,24 +135,27 @@ func (f *FIFO) suffices(holder *model, plan []string, beside *intent) bool {
 
 // answerFor returns the Swapper's answer for m beside running, and asks for it
 // unless it has been given since the last one went stale. Loading is a model that
-// counts as loading for the sake of the question, or nil.
+// counts as loading for the sake of the question, or nil; only a Planner sees that.
 func (f *FIFO) answerFor(m *model, running []string, loading *model) *answer {
 	if m.epoch != f.epoch {
 		m.epoch, m.answers = f.epoch, m.answers[:0]
 	}
+	if f.planner == nil || loading != nil && loading.swap != nil {
+		loading = nil
+	}
 	for i := range m.answers {
-		if slices.Equal(m.answers[i].running, running) {
-			return &m.answers[i]
+		if a := &m.answers[i]; a.loading == loading && slices.Equal(a.running, running) {
+			return a
 		}
 	}
-	if n := len(m.answers); n < cap(m.answers) {
-		m.answers = m.answers[:n+1] // Its slices are used again.
-	} else {
-		m.answers = append(m.answers, answer{})
+	n := len(m.answers)
+	if n == cap(m.answers) {
+		m.answers = append(m.answers, answer{})[:n]
 	}
-	a := &m.answers[len(m.answers)-1]
-	a.running = append(a.running[:0], running...)
+	a := &m.answers[:n+1][n] // Its slices are used again.
+	a.loading, a.running = loading, append(a.running[:0], running...)
 	a.evict, a.err = f.ask(m, a.running, loading, a.evict[:0])
+	m.answers = m.answers[:n+1] // A question that panicked is no answer.
 	return a
 }
 

@@ -183,6 +183,7 @@ func (f *FIFO) carryOut(e effect) {
 		if len(ids) > 0 {
 			f.changed()
 			f.eff.StopProcesses(e.timeout, ids)
+			f.clocked = false // It may have taken its time, which belongs to no load.
 		}
 	}
 }
