@@ -168,7 +168,7 @@ func budget(words []string) func(string, []Resident) ([]string, error) {
 type watchedSwapper struct{ w *world }
 
 func (s watchedSwapper) EvictionFor(target string, running []string) []string {
-	s.w.watch(target, running)
+	s.w.watch(target, running, nil)
 	return s.w.plain(target, running)
 }
 
@@ -188,21 +188,25 @@ func (s watchedPlanner) EvictionFor(target string, running []string) []string {
 }
 
 func (s watchedPlanner) Plan(target string, running []Resident) ([]string, error) {
-	var names []string
+	var names, loading []string
 	for _, r := range running {
 		names = append(names, r.Model)
+		if r.Loading {
+			loading = append(loading, r.Model)
+		}
 	}
-	s.w.watch(target, names)
+	s.w.watch(target, names, loading)
 	return s.w.plan(target, running)
 }
 
-// watch checks a question to the Swapper.
-func (w *world) watch(target string, running []string) {
+// watch checks a question to the Swapper. Of what a Planner sees it knows what is
+// loading, which a question may suppose.
+func (w *world) watch(target string, running, loading []string) {
 	if slices.Contains(running, target) || !slices.IsSorted(running) || len(slices.Compact(slices.Clone(running))) != len(running) {
 		w.breaks("the Swapper is asked for %s about %v", target, running)
 	}
 	w.questions++
-	key := fmt.Sprint(target, running)
+	key := fmt.Sprint(target, running, loading)
 	// Once by the look and once by the event.
 	if w.asked[key]++; w.asked[key] > 2 && !w.inline {
 		w.breaks("the Swapper is asked for %s about %v %d times", target, running, w.asked[key])
