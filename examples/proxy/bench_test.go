@@ -11,6 +11,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -24,6 +25,7 @@ func (b remoteBackend) start(context.Context) (instance, error) {
 
 type remoteInstance struct {
 	at   *url.URL
+	once sync.Once
 	gone chan struct{}
 }
 
@@ -33,7 +35,7 @@ func (i *remoteInstance) exited() <-chan struct{}     { return i.gone }
 func (i *remoteInstance) err() error                  { return nil }
 
 func (i *remoteInstance) stop(time.Duration) error {
-	close(i.gone)
+	i.once.Do(func() { close(i.gone) })
 	return nil
 }
 

@@ -43,6 +43,9 @@ type body struct {
 	holding bool         // a goroutine reads ahead
 	enough  bool         // it has to end
 	end     error        // how from ended, as far as it was read ahead
+	passed  bool         // it goes to a model
+
+	sawEnd atomic.Bool // of from
 }
 
 // newBody makes the body of r, of at most limit bytes.
@@ -54,9 +57,6 @@ func newBody(w http.ResponseWriter, r *http.Request, budget *budget, cfg *config
 		limit:  int64(cfg.MaxHeld),
 	}
 	b.more.L = &b.mu
-	// A model may answer before it has seen the end of the body. Without this the
-	// server would then close the body, and break the connection to the model.
-	_ = b.conn.EnableFullDuplex()
 	return b
 }
 
@@ -66,7 +66,11 @@ func (b *body) direct(p []byte) (int, error) {
 		// net/http reads the connection too once the body has ended.
 		defer b.conn.SetReadDeadline(time.Time{})
 	}
-	return b.from.Read(p)
+	n, err := b.from.Read(p)
+	if err == io.EOF {
+		b.sawEnd.Store(true)
+	}
+	return n, err
 }
 
 // hold begins to read the body into memory. The channel gets an error if that
@@ -149,10 +153,14 @@ func (b *body) all(ended <-chan struct{}) []byte {
 
 // release ends the reading ahead: what is held comes first, and then the rest from
 // the connection.
+//
+// A model may answer before it has seen the end of the body. Unless told otherwise
+// the server would then close the body, and that break the connection to the model.
 func (b *body) release() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.enough = true
+	b.passed = b.conn.EnableFullDuplex() == nil
 }
 
 // Read implements io.Reader, after release. Memory is given back as it is read.
@@ -210,4 +218,24 @@ func (b *body) finish() {
 	b.taken = 0
 	b.mu.Unlock()
 	b.budget.held.Add(-taken)
+	if b.passed && !b.sawEnd.Load() {
+		b.discard()
+	}
 }
+
+// discard reads what the model has not, if that is there and not much: net/http
+// cannot use a connection again on which a body was left open for both directions.
+func (b *body) discard() {
+	b.conn.SetReadDeadline(time.Now().Add(discardTime))
+	if _, err := io.CopyN(io.Discard, b.from, discardSize); err == io.EOF {
+		b.conn.SetReadDeadline(time.Time{})
+		return
+	}
+	b.conn.SetReadDeadline(time.Unix(1, 0))
+}
+
+// What discard spends on a body that nobody wants.
+const (
+	discardTime = 100 * time.Millisecond
+	discardSize = 256 << 10
+)
