@@ -132,7 +132,7 @@ func (f *FIFO) colliding(m *model, evict, on []string) []string {
 // served somebody since the last such call. If not, it returns nil.
 func (f *FIFO) unwanted(m *model, evict []string, s *swap) *swap {
 	if f.canceler == nil || f.impatient || s.abandoned || f.wanted(s.model) ||
-		2*f.now().Sub(s.started) >= f.loadOf(s.model) {
+		f.now().Sub(s.started) >= (f.loadOf(s.model)+1)/2 {
 		return nil
 	}
 	if f.inTheWay = f.hindered(m, evict, f.inTheWay[:0]); len(f.inTheWay) > 0 {
@@ -283,9 +283,10 @@ func (f *FIFO) act(m *model, v verdict) {
 // and those it evicts are idle.
 func (f *FIFO) start(m *model, evict []string) {
 	evict = slices.Clone(evict)
-	f.swapper.OnSwapStart(m.name, f.others(m))
 	s := &swap{model: m, started: f.now(), loads: m.state != StateReady}
+	f.swapper.OnSwapStart(m.name, f.others(m))
 	m.swap = s
+	m.note(WaitLoading, m.name)
 	f.swaps = append(f.swaps, s)
 	for _, name := range evict {
 		e := f.record(name)

@@ -219,14 +219,14 @@ func (f *FIFO) swapDone(name string, err error) {
 		return
 	}
 	s := m.swap
-	f.close(s)
+	f.pending = true // A question that panics leaves the report to be handled anew.
 	f.observe(m)
-	for _, e := range s.evict { // One that it has not stopped was ready all the while.
-		if f.observe(e); e.state != StateReady {
-			e.readySince = time.Time{}
-			f.release(e)
-		}
+	for _, e := range s.evict {
+		f.observe(e)
 	}
+	f.now()
+	f.pending = false
+	f.close(s)
 	f.debug("swap done", name, err)
 	if err == nil && s.loads && m.state == StateReady {
 		m.readySince = f.now()
@@ -251,8 +251,11 @@ func (f *FIFO) swapDone(name string, err error) {
 func (f *FIFO) close(s *swap) {
 	s.model.swap = nil
 	f.release(s.model)
-	for _, e := range s.evict {
+	for _, e := range s.evict { // One that it has not stopped was ready all the while.
 		e.leaving = nil
+		if e.state != StateReady {
+			e.readySince = time.Time{}
+		}
 		f.release(e)
 	}
 	f.swaps = slices.DeleteFunc(f.swaps, func(t *swap) bool { return s == t })

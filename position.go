@@ -13,6 +13,7 @@ const (
 func (f *FIFO) listen(r *request) {
 	f.newest = r
 	if r.req.PositionCh != nil {
+		f.shifted = f.shifted || f.listeners == 0 // Nobody has kept the places meanwhile.
 		f.listeners++
 	}
 	f.owePosition(r)

@@ -113,6 +113,9 @@ func (f *FIFO) Snapshot() Snapshot {
 		Drain:    f.drain,
 		Counters: f.counters,
 	}
+	if f.arriving { // It is neither answered nor waiting.
+		s.Counters.Requests--
+	}
 	for _, name := range slices.Sorted(maps.Keys(f.models)) {
 		m := f.models[name]
 		if status := f.modelStatus(m); m.inFlight > 0 || m.queue.n > 0 || m.loadKnown || status.CoolingDown > 0 {

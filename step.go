@@ -91,6 +91,7 @@ func (f *FIFO) leave() {
 	f.moving = true
 	if f.arriving {
 		f.arriving = false
+		f.clocked = true // The clock, too, is somebody's code that may panic: its last time will do.
 		f.enqueue(f.record(f.event.req.Model))
 	}
 	if !f.pending {
@@ -159,6 +160,9 @@ func (f *FIFO) owe(e effect) { f.outbox = append(f.outbox, e) }
 func (f *FIFO) flush() {
 	for len(f.outbox) > 0 {
 		e := f.outbox[0]
+		if e.kind == stopProcesses {
+			e.ids = f.knownOf(e.ids)
+		}
 		f.outbox[0] = effect{}
 		f.outbox = f.outbox[1:]
 		f.carryOut(e)
@@ -166,7 +170,17 @@ func (f *FIFO) flush() {
 	f.outbox = nil
 }
 
-// carryOut carries out an effect. Only models that the host knows are stopped.
+// knownOf returns those of ids that the host knows.
+func (f *FIFO) knownOf(ids []string) (known []string) {
+	for _, id := range ids {
+		if _, ok := f.eff.ModelState(id); ok {
+			known = append(known, id)
+		}
+	}
+	return known
+}
+
+// carryOut carries out an effect.
 func (f *FIFO) carryOut(e effect) {
 	switch e.kind {
 	case grantError:
@@ -174,15 +188,9 @@ func (f *FIFO) carryOut(e effect) {
 	case cancelSwap:
 		f.canceler.CancelSwap(e.ids[0])
 	case stopProcesses:
-		var ids []string
-		for _, id := range e.ids {
-			if _, known := f.eff.ModelState(id); known {
-				ids = append(ids, id)
-			}
-		}
-		if len(ids) > 0 {
+		if len(e.ids) > 0 {
 			f.changed()
-			f.eff.StopProcesses(e.timeout, ids)
+			f.eff.StopProcesses(e.timeout, e.ids)
 			f.clocked = false // It may have taken its time, which belongs to no load.
 		}
 	}
