@@ -270,3 +270,26 @@ func noise(seed uint64, n int) []byte {
 	}
 	return data
 }
+
+// TestRandomAnswers lets the Swapper answer at random, not even the same to the same
+// question. There is no second implementation to compare with; but what always
+// holds does, and everybody is answered in the end.
+func TestRandomAnswers(t *testing.T) {
+	for seed := range uint64(1000) {
+		s := &source{noise(seed, 300)}
+		set := s.setup()
+		set.swapper = fmt.Sprintf("random %d", seed)
+		w := newWorld(set, newFIFOUnderTest)
+		var done []string
+		for len(s.data) > 0 {
+			if line := s.event(w); line != "" {
+				done = append(done, line)
+				w.step(func() { must(w.do(line)) })
+			}
+		}
+		w.finish(func(line string) { done = append(done, line) })
+		if len(w.broken) > 0 {
+			t.Fatalf("seed %d\n%s%s\n%s", seed, set, strings.Join(done, "\n"), strings.Join(w.broken, "\n"))
+		}
+	}
+}
