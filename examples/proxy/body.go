@@ -46,6 +46,9 @@ type body struct {
 	passed  bool         // it goes to a model
 
 	sawEnd atomic.Bool // of from
+
+	reads sync.Mutex // guards last
+	last  bool       // no further deadline but the last
 }
 
 // newBody makes the body of r, of at most limit bytes.
@@ -60,12 +63,22 @@ func newBody(w http.ResponseWriter, r *http.Request, budget *budget, cfg *config
 	return b
 }
 
+// deadline bounds the next reads from the connection; zero: not at all. Once one is
+// last, others that come late, from a goroutine that was reading, change nothing.
+func (b *body) deadline(t time.Time, last bool) {
+	b.reads.Lock()
+	defer b.reads.Unlock()
+	if b.last && !last {
+		return
+	}
+	b.last = last
+	_ = b.conn.SetReadDeadline(t) // As far as it is supported.
+}
+
 // direct reads from the connection. A client that stalls is cut off.
 func (b *body) direct(p []byte) (int, error) {
-	if b.conn.SetReadDeadline(time.Now().Add(stalled)) == nil {
-		// net/http reads the connection too once the body has ended.
-		defer b.conn.SetReadDeadline(time.Time{})
-	}
+	b.deadline(time.Now().Add(stalled), false)
+	defer b.deadline(time.Time{}, false) // net/http reads the connection too once the body has ended.
 	n, err := b.from.Read(p)
 	if err == io.EOF {
 		b.sawEnd.Store(true)
@@ -208,7 +221,7 @@ func (b *body) finish() {
 	b.mu.Lock()
 	b.enough = true
 	if b.holding {
-		b.conn.SetReadDeadline(time.Unix(1, 0))
+		b.deadline(time.Unix(1, 0), true)
 	}
 	for b.holding {
 		b.more.Wait()
@@ -218,20 +231,24 @@ func (b *body) finish() {
 	b.taken = 0
 	b.mu.Unlock()
 	b.budget.held.Add(-taken)
-	if b.passed && !b.sawEnd.Load() {
+	if !b.sawEnd.Load() {
 		b.discard()
 	}
 }
 
-// discard reads what the model has not, if that is there and not much: net/http
-// cannot use a connection again on which a body was left open for both directions.
+// discard ends what nobody has read. Net/http reads some of it before it answers, for
+// which a client that has stalled gets no more than a moment. If the body was open
+// for both directions it has to have ended, or the connection cannot be used again.
 func (b *body) discard() {
-	b.conn.SetReadDeadline(time.Now().Add(discardTime))
-	if _, err := io.CopyN(io.Discard, b.from, discardSize); err == io.EOF {
-		b.conn.SetReadDeadline(time.Time{})
+	b.deadline(time.Now().Add(discardTime), true)
+	if !b.passed {
 		return
 	}
-	b.conn.SetReadDeadline(time.Unix(1, 0))
+	if _, err := io.CopyN(io.Discard, b.from, discardSize); err == io.EOF {
+		b.deadline(time.Time{}, true)
+		return
+	}
+	b.deadline(time.Unix(1, 0), true)
 }
 
 // What discard spends on a body that nobody wants.
