@@ -5,26 +5,32 @@ import (
 	"fmt"
 )
 
-// request handles an arrival: the refusals of R2, then the decision.
+// newcomer is a request that has just arrived.
+type newcomer struct {
+	req      *HandlerReq
+	arrival  uint64
+	priority int
+}
+
+// request handles an arrival: the refusals of R2, then the decision, which is the
+// same as for a request that waits.
 func (f *FIFO) request(req *HandlerReq) {
-	f.arrivals++
-	f.counters.Requests++
-	f.priority, f.arriving = 0, true
-	if f.moving { // The look has let something go that held others back.
-		f.move()
+	n := newcomer{req: req, arrival: f.queue.arrive()}
+	if f.step.unblocked { // The look has ended what held others back.
+		f.settle()
 	}
-	if req.Ctx != nil && req.Ctx.Err() != nil {
+	if isDone(req) {
 		f.counters.Cancelled++
 		f.refuse(req, context.Cause(req.Ctx))
 		return
 	}
-	m, err := f.admit(req)
+	m, s, err := f.admit(&n)
 	if err != nil {
 		f.counters.Refused++
 		f.refuse(req, err)
 		return
 	}
-	v := f.decide(m, f.arrivals)
+	v := f.decide(m, n.arrival, s)
 	if v.action != serves && v.action != refuses && f.full() {
 		v = verdict{action: refuses, err: overloaded(req.Model)}
 	}
@@ -32,74 +38,98 @@ func (f *FIFO) request(req *HandlerReq) {
 	case v.action == refuses:
 		f.counters.Refused++
 		f.refuse(req, v.err)
-	case v.action == serves && m.queue.n == 0:
-		f.arriving = false
+	case v.action == serves && m.line.n == 0:
+		f.arrived()
 		f.grant(m, req)
 	default:
-		f.join(m, v)
+		f.join(m, &n, v)
 	}
 }
 
-// admit returns the model that req names, or the reason of R2 that refuses req
-// before any decision.
-func (f *FIFO) admit(req *HandlerReq) (*model, error) {
-	m := f.record(req.Model)
-	if f.observe(m); !m.known {
-		return nil, notFound(req.Model)
+// admit returns the model that n names and how the host sees it, or the reason of
+// R2 that refuses n before any decision. It asks for the priority of n.
+func (f *FIFO) admit(n *newcomer) (*model, sight, error) {
+	name := n.req.Model
+	s := f.see(name)
+	if !s.known {
+		return nil, s, notFound(name)
 	}
-	if f.opts.Priority != nil {
-		f.priority = f.opts.Priority(*req)
+	var err error
+	if n.priority, err = f.priority(n.req); err != nil {
+		return nil, s, err
 	}
-	if left := f.coolingDown(m); left > 0 {
-		err := fmt.Errorf("%w: %w", ErrCoolingDown, m.failure)
-		return nil, &RetryError{Model: req.Model, After: left, Err: err}
-	}
-	if k := f.limits(m).Capacity; k > 0 && m.inFlight+m.queue.n >= k {
-		if f.oldest(m); m.inFlight+m.queue.n >= k {
-			return nil, overloaded(req.Model)
+	m := f.models.record(name)
+	if m.cooldown.active() && !s.ready {
+		if left := m.cooldown.left(f.step.time()); left > 0 {
+			err := fmt.Errorf("%w: %w", ErrCoolingDown, m.cooldown.failure)
+			return nil, s, &RetryError{Model: name, After: left, Err: err}
 		}
 	}
-	return m, nil
+	limits, err := f.limits(m)
+	if err != nil {
+		return nil, s, err
+	}
+	if k := limits.Capacity; k > 0 && m.account.inFlight+m.line.n >= k {
+		f.oldest(m) // Callers that have left do not count.
+		if m.account.inFlight+m.line.n >= k {
+			return nil, s, overloaded(name)
+		}
+	}
+	return m, s, nil
 }
 
-// full reports whether nobody more may wait.
+// priority asks for the priority of a request.
+func (f *FIFO) priority(req *HandlerReq) (priority int, err error) {
+	if f.opts.Priority == nil {
+		return 0, nil
+	}
+	defer refuse(f.log, "Priority", req.Model, &err)
+	return f.opts.Priority(*req), nil
+}
+
+// full reports whether no further request may wait.
 func (f *FIFO) full() bool {
-	if f.opts.MaxQueue <= 0 || f.queued < f.opts.MaxQueue {
+	if f.opts.MaxQueue <= 0 || f.queue.waiting < f.opts.MaxQueue {
 		return false
 	}
-	f.meet()
-	return f.queued >= f.opts.MaxQueue
+	f.meetAll()
+	return f.queue.waiting >= f.opts.MaxQueue
 }
 
-// join lets the newcomer wait for m and carries out the verdict on it. Where
-// others wait and m can serve, all of them are served in their order, which may
-// leave the newcomer waiting after all.
-func (f *FIFO) join(m *model, v verdict) {
-	r := f.enqueue(m)
-	f.arriving = false
+// join lets n wait for m and carries out the verdict on it. Where others wait and m
+// can serve, all of them are served in their order, which may leave n waiting after
+// all.
+func (f *FIFO) join(m *model, n *newcomer, v verdict) {
+	r := f.enqueue(m, n)
 	f.act(m, v)
-	if v.action == serves && r.model != nil && f.opts.MaxQueue > 0 && f.queued > f.opts.MaxQueue {
+	if v.action == serves && r.line != nil && f.opts.MaxQueue > 0 && f.queue.waiting > f.opts.MaxQueue {
 		f.take(r)
 		f.counters.Refused++
-		f.refuse(&r.req, overloaded(m.name))
+		f.eff.GrantError(r.req, overloaded(m.name))
 	}
 }
 
-// refuse answers the newcomer with err.
+// enqueue makes n wait for m.
+func (f *FIFO) enqueue(m *model, n *newcomer) *request {
+	r := &request{req: *n.req, priority: n.priority, arrival: n.arrival, since: f.step.time()}
+	f.arrived()
+	f.queue.add(&m.line, r)
+	f.positions.join(r)
+	return r
+}
+
+// refuse answers the newcomer with err. It is counted before by the caller.
 func (f *FIFO) refuse(req *HandlerReq, err error) {
-	f.arriving = false
+	f.arrived()
 	f.debug("request refused", req.Model, err)
 	f.eff.GrantError(*req, err)
 }
 
-// refuseAfterShutdown handles an event that comes after the shutdown: a request
-// learns of it, and anything else is ignored (R15).
-func (f *FIFO) refuseAfterShutdown() {
-	if ev := &f.event; ev.kind == requested {
-		f.counters.Requests++
-		f.counters.Refused++
-		f.eff.GrantError(ev.req, f.down)
-	}
+// arrived notes that the newcomer has its answer, or its place in the queue. Only
+// now it counts, so that at any moment the counters add up.
+func (f *FIFO) arrived() {
+	f.step.settled()
+	f.counters.Requests++
 }
 
 // overloaded is the error for a limit that is reached.

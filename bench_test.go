@@ -202,7 +202,7 @@ func BenchmarkCancel(b *testing.B) {
 				for _, i := range order {
 					f.OnCancel(reqs[i])
 				}
-				if f.queued != 0 {
+				if f.queue.waiting != 0 {
 					b.Fatal("somebody waits still")
 				}
 			}

@@ -210,20 +210,20 @@ func leftovers(f *FIFO) (left []string) {
 			left = append(left, fmt.Sprintf("%s: %d", what, n))
 		}
 	}
-	note("waiting models", len(f.waiting))
-	note("queued", f.queued)
-	note("byRespond", len(f.byRespond))
+	note("lines", len(f.queue.lines))
+	note("waiting", f.queue.waiting)
+	note("loading", f.queue.loading)
+	note("byRespond", len(f.queue.byRespond))
 	note("leases", f.leases.open)
 	note("lease numbers", len(f.leases.numbers))
-	note("swaps", len(f.swaps))
-	note("reservations", len(f.reservations))
-	note("listeners", f.listeners)
-	note("owed positions", f.owed)
-	note("inbox", len(f.inbox))
-	note("outbox", len(f.outbox))
-	note("loose", len(f.loose))
-	for name, m := range f.models {
-		if m.holds() || !m.remembered() || len(m.unended) > 0 || len(m.answers) > 1 || len(m.queue.classes) > 0 {
+	note("swaps", len(f.swaps.byTarget)+len(f.swaps.leaving))
+	note("reservations", len(f.reservations.standing)+len(f.reservations.holders)+len(f.reservations.closed))
+	note("listeners", f.positions.listeners)
+	note("owed positions", f.positions.owed)
+	note("inbox", len(f.step.inbox))
+	note("touched", len(f.models.touched))
+	for name, m := range f.models.byName {
+		if f.holds(m) || !m.remembered() || len(m.account.unended) > 0 || len(m.answers.list) > 1 || m.line.classes != nil {
 			left = append(left, fmt.Sprintf("model %s: %+v", name, *m))
 		}
 	}

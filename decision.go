@@ -1,66 +1,105 @@
 package scheduler
 
-import (
-	"slices"
-)
+import "slices"
 
-// action is what is to be done for a request, or for those who wait for a model.
+// action is what is to be done for the requests of a model.
 type action int
 
 const (
 	waits   action = iota // nothing now
-	serves                // grant
+	serves                // grant them
 	starts                // start a swap
 	cancels               // cancel the one swap in the way, which nobody waits for
-	refuses               // answer with an error
+	refuses               // answer them with an error
 )
 
 // verdict is the answer of decide.
 type verdict struct {
 	action action
 	evict  []string // starts: what the swap stops
+	loads  bool     // starts: the model is not ready
 	swap   *swap    // cancels
 	err    error    // refuses
 }
 
-// decide says what can be done now for a request for m with that arrival number;
-// a newcomer and those who wait are decided on alike. M has just been looked at.
-// Why they have to wait is noted in m.
-func (f *FIFO) decide(m *model, arrival uint64) verdict {
-	if m.swap != nil {
-		return verdict{} // WaitLoading, or WaitSwap for one that is abandoned
+// sight is how the host sees a model.
+type sight struct {
+	known bool
+	ready bool // never so if it is not known
+}
+
+// see asks the host about a model.
+func (f *FIFO) see(name string) sight {
+	state, known := f.eff.ModelState(name)
+	return sight{known, known && state == StateReady}
+}
+
+// block is why the requests of a model wait, as the last look at it has found.
+type block struct {
+	reason WaitReason
+	on     []string
+}
+
+// note notes why requests wait, and on which models.
+func (b *block) note(reason WaitReason, on ...string) {
+	b.reason, b.on = reason, append(b.on[:0], on...)
+}
+
+// decide says what can be done now for a request for m that has that arrival
+// number. A newcomer and those that wait are decided on alike. S is how the host
+// sees m at this moment. Why the requests of m have to wait is noted in m.
+func (f *FIFO) decide(m *model, arrival uint64, s sight) verdict {
+	if f.swaps.of(m.name) != nil {
+		return verdict{} // They wait for its report: one swap per model (R4).
 	}
-	evict, err := f.needs(m)
+	evict, err := f.needs(m, s)
 	if err != nil {
 		return verdict{action: refuses, err: err}
 	}
-	slot := m.state != StateReady || f.hasSlot(m)
-	if !slot {
-		m.note(WaitSlots, m.name)
+	limits, err := f.limits(m)
+	if err != nil {
+		return verdict{action: refuses, err: err}
 	}
-	if m.servable() {
-		if slot && (arrival <= m.limit() || f.first(m, m.limit()) != nil) {
-			return verdict{action: serves} // Those whom m is not closed to.
+	// Slots bound what a process serves, so that a model that is not ready has as many
+	// as it likes. Without a slot a ready model cannot serve, but it may still start a
+	// swap that it needs: by the time the swap has reported a slot may be free (R7).
+	slot := !s.ready || limits.slot(m.account.inFlight)
+	if !slot {
+		m.block.note(WaitSlots, m.name)
+	}
+	if f.servable(m, s, evict) {
+		// What a newcomer to a closed model may not have, those that came before it may.
+		limit := f.limit(m)
+		if slot && (arrival <= limit || f.first(m, limit) != nil) {
+			return verdict{action: serves}
 		}
 		return verdict{}
 	}
-	choices, plans := [2][]string{evict}, 1
-	if r := m.reservation; r != nil {
-		f.plan = f.present(r.plan, f.plan[:0])
-		choices[1], plans = f.plan, 2
+	return f.decideSwap(m, evict, s, slot)
+}
+
+// decideSwap says whether a swap of m can start, which stops evict or, for the
+// holder of a reservation, its plan: by the time that one of the two is idle the
+// Swapper may prefer models that are busy, and without the plan it would go on to
+// do so for as long as there are requests for them (R8).
+func (f *FIFO) decideSwap(m *model, evict []string, s sight, slot bool) verdict {
+	choices, n := [2]intent{{m.name, evict}}, 1
+	if r := f.reservations.of(m.name); r != nil {
+		f.scratch.plan = f.present(r.evict, f.scratch.plan[:0])
+		choices[1], n = intent{m.name, f.scratch.plan}, 2
 	}
 	var unwanted *swap
-	for i, evict := range choices[:plans] {
-		reason, on := f.obstacle(m, evict, f.inTheWay[:0])
-		f.inTheWay = on
+	for i := range choices[:n] {
+		reason, on := f.obstacle(&choices[i], f.scratch.on[:0])
+		f.scratch.on = on
 		if reason == "" {
-			return verdict{action: starts, evict: evict}
+			return verdict{action: starts, evict: choices[i].evict, loads: !s.ready}
 		}
 		if i == 0 && slot {
-			m.note(reason, on...)
+			m.block.note(reason, on...)
 		}
 		if reason == WaitSwap && len(on) == 1 && unwanted == nil {
-			unwanted = f.unwanted(m, evict, f.models[on[0]].swap)
+			unwanted = f.unwanted(&choices[i], f.swaps.of(on[0]))
 		}
 	}
 	if unwanted != nil {
@@ -70,24 +109,45 @@ func (f *FIFO) decide(m *model, arrival uint64) verdict {
 }
 
 // needs returns what has to be evicted for m to serve, or why it never will.
-func (f *FIFO) needs(m *model) ([]string, error) {
-	if !m.known {
+func (f *FIFO) needs(m *model, s sight) ([]string, error) {
+	if !s.known {
 		return nil, notFound(m.name)
 	}
-	return f.evictionFor(m)
+	return f.policy.evictionFor(&m.answers)
 }
 
-// servable reports whether m, whose needs are known, needs no swap and is not
+// servable reports whether m, for which evict has to go, needs no swap and is not
 // being stopped by one (R3).
-func (m *model) servable() bool {
-	return m.state == StateReady && len(m.evict) == 0 && m.leaving == nil
+func (f *FIFO) servable(m *model, s sight, evict []string) bool {
+	return s.ready && len(evict) == 0 && f.swaps.stopping(m.name) == nil
 }
 
-// obstacle returns the first reason why a swap of m cannot start (R5), "" if
-// there is none, and appends to on the models that stand in the way.
-func (f *FIFO) obstacle(m *model, evict, on []string) (WaitReason, []string) {
-	for _, name := range evict {
-		if e := f.models[name]; e != nil && e.inFlight > 0 {
+// limits asks for the limits of m.
+func (f *FIFO) limits(m *model) (l Limits, err error) {
+	if f.opts.Limits == nil {
+		return Limits{}, nil
+	}
+	defer refuse(f.log, "Limits", m.name, &err)
+	return f.opts.Limits(m.name), nil
+}
+
+// slot reports whether one more request may be in flight (R9).
+func (l Limits) slot(inFlight int) bool { return l.Concurrency <= 0 || inFlight < l.Concurrency }
+
+// limit is the latest arrival that m grants to: a closed model grants only to
+// requests that arrived before it was closed (R8).
+func (f *FIFO) limit(m *model) uint64 {
+	if c := f.reservations.closing(m.name); c != nil {
+		return c.arrival
+	}
+	return everybody
+}
+
+// obstacle returns the first reason why a swap cannot start (R5), "" if there is
+// none. It appends the models that stand in the way to on.
+func (f *FIFO) obstacle(i *intent, on []string) (WaitReason, []string) {
+	for _, name := range i.evict {
+		if e := f.models.find(name); e != nil && e.account.inFlight > 0 {
 			on = append(on, name)
 		}
 	}
@@ -95,161 +155,147 @@ func (f *FIFO) obstacle(m *model, evict, on []string) (WaitReason, []string) {
 		slices.Sort(on)
 		return WaitBusy, on
 	}
-	if on = f.colliding(m, evict, on); len(on) > 0 {
+	if on = f.swaps.colliding(i, on); len(on) > 0 {
 		return WaitSwap, on
 	}
-	if on = f.hindered(m, evict, on); len(on) > 0 {
+	if on = f.hindered(i, on); len(on) > 0 {
 		return WaitReserved, on
 	}
 	return "", on
 }
 
-// colliding appends to on the targets of the outstanding swaps that a swap of m
-// would collide with: it stops their target, they stop its target, or both stop
-// the same model.
-func (f *FIFO) colliding(m *model, evict, on []string) []string {
-	if len(f.swaps) == 0 {
-		return on
-	}
-	if m.leaving != nil {
-		on = append(on, m.leaving.model.name)
-	}
-	for _, name := range evict {
-		e := f.models[name]
-		if e != nil && e.swap != nil {
-			on = append(on, name)
-		}
-		if e != nil && e.leaving != nil {
-			on = append(on, e.leaving.model.name)
-		}
-	}
-	slices.Sort(on)
-	return slices.Compact(on)
-}
-
-// unwanted returns s, which alone collides with a swap of m, if it may be cancelled
-// for that (R14): nobody waits for it, it is less than half done, and a load has
-// served somebody since the last such call. If not, it returns nil.
-func (f *FIFO) unwanted(m *model, evict []string, s *swap) *swap {
-	if f.canceler == nil || f.impatient || s.abandoned || f.wanted(s.model) ||
-		f.now().Sub(s.started) >= (f.loadOf(s.model)+1)/2 {
+// unwanted returns s, the only swap that i collides with, if it may be cancelled for
+// i: nobody waits for it, it is less than half done, i could start without it, and
+// a load has served somebody since the last such call, so that callers who leave too
+// early cannot keep every load from ending (R14). Otherwise it returns nil.
+func (f *FIFO) unwanted(i *intent, s *swap) *swap {
+	if f.canceler == nil || f.swaps.cancelled || s.abandoned || f.wanted(s.target) {
 		return nil
 	}
-	if f.inTheWay = f.hindered(m, evict, f.inTheWay[:0]); len(f.inTheWay) > 0 {
+	load := f.prices.load(&f.models.record(s.target).history)
+	if f.step.time().Sub(s.started) >= (load+1)/2 {
+		return nil
+	}
+	if f.scratch.on = f.hindered(i, f.scratch.on[:0]); len(f.scratch.on) > 0 {
 		return nil
 	}
 	return s
 }
 
-// wanted reports whether somebody waits for m, or is about to.
-func (f *FIFO) wanted(m *model) bool {
-	return f.oldest(m) != nil || f.arriving && f.event.req.Model == m.name
+// wanted reports whether a request waits for the model, or is about to.
+func (f *FIFO) wanted(name string) bool {
+	return f.oldest(f.models.record(name)) != nil || f.step.arriving(name)
 }
 
 // present appends to evict the models of plan that run.
 func (f *FIFO) present(plan, evict []string) []string {
-	f.refresh()
 	for _, name := range plan {
-		if _, found := slices.BinarySearch(f.running, name); found {
+		if f.running.has(name) {
 			evict = append(evict, name)
 		}
 	}
 	return evict
 }
 
-// move lets the queue move until nothing can: what is ready serves what it can
-// before any swap starts, and after a start, or when something has stopped holding
-// others back, everything is looked at again.
-func (f *FIFO) move() {
-	for again := true; again; {
-		f.moving = false
-		f.endReservations()
-		f.serveReady()
-		again = f.startNext() || f.moving
-	}
-}
-
-// settle lets the queue move if something has happened that may let it.
+// settle lets the queue move until nothing in it can: models that are ready serve
+// what they can before any swap starts (R7), and after a start, or when something no
+// longer holds others back, every model is looked at again.
 func (f *FIFO) settle() {
-	if len(f.reservations) > 0 {
-		f.endReservations()
+	for f.endReservations(); f.step.moves() && f.queue.waiting > 0; f.endReservations() {
+		f.serveReady()
+		f.startNext()
 	}
-	if f.moving && f.queued > 0 {
-		f.move()
-	}
-	f.moving = false
 }
 
-// serveReady looks at every model that somebody waits for, in the order of R6:
-// those that are ready serve what they can (R7), and where nobody can ever be
-// served everybody learns why (R19). For a model that cannot serve now the Swapper
-// is asked only after that, so that a Planner sees what has been granted.
+// serveReady looks at every model that requests wait for, in the order of R6: those
+// that are ready serve what they can, and requests that can never be served learn
+// why (R19). For a model that cannot serve now the Swapper is not asked before every
+// model has been looked at, so that a Planner sees what has been granted.
 func (f *FIFO) serveReady() {
-	f.rank()
-	for _, m := range f.order {
-		if m.swap != nil {
+	for _, m := range f.rank() {
+		if f.swaps.of(m.name) != nil {
 			continue
 		}
-		if f.observe(m); m.known && (m.state != StateReady || m.leaving != nil) {
+		s := f.see(m.name)
+		if s.known && (!s.ready || f.swaps.stopping(m.name) != nil) {
 			continue
 		}
-		if _, err := f.needs(m); err != nil {
+		if evict, err := f.needs(m, s); err != nil {
 			f.fail(m, err)
-		} else if m.servable() {
+		} else if f.servable(m, s, evict) {
 			f.serve(m)
 		}
 	}
 }
 
+// rank returns the models that requests wait for in the order of R6. Callers that
+// have left do not count.
+func (f *FIFO) rank() []*model {
+	f.scratch.lines = append(f.scratch.lines[:0], f.queue.lines...)
+	for _, l := range f.scratch.lines {
+		f.first(l.owner, everybody)
+	}
+	f.scratch.lines = f.queue.ranked(f.scratch.lines[:0])
+	f.scratch.order = f.scratch.order[:0]
+	for _, l := range f.scratch.lines {
+		f.models.touch(l.owner)
+		f.scratch.order = append(f.scratch.order, l.owner)
+	}
+	return f.scratch.order
+}
+
 // serve grants the requests that wait for m in order, as far as there are slots,
 // and returns how many.
 func (f *FIFO) serve(m *model) (granted int) {
-	for f.hasSlot(m) {
-		r := f.first(m, m.limit())
+	limits, err := f.limits(m)
+	if err != nil {
+		f.fail(m, err)
+		return 0
+	}
+	for limits.slot(m.account.inFlight) {
+		r := f.first(m, f.limit(m))
 		if r == nil {
 			return granted
 		}
 		f.take(r)
 		if f.grant(m, &r.req) {
 			granted++
+			r.class.pass(r.turn)
 		}
 	}
-	m.note(WaitSlots, m.name)
+	m.block.note(WaitSlots, m.name)
 	return granted
 }
 
 // grant answers a request of m with a lease, and reports whether its caller took
 // it.
 func (f *FIFO) grant(m *model, req *HandlerReq) bool {
-	last := m.lastUsed
-	req.Lease = f.lease(m)
-	m.lastUsed = req.Lease
+	req.Lease = f.leases.issue(&m.account)
 	f.counters.Granted++
 	if f.eff.GrantServe(*req, m.name) {
+		m.account.lastUsed = req.Lease
 		return true
 	}
 	f.counters.Granted--
 	f.counters.Cancelled++
-	m.lastUsed = last
-	f.endLease(req.Lease)
+	f.leases.end(req.Lease)
 	return false
 }
 
-// startNext starts the first swap that can start, and reports whether there was
-// one: the holders of reservations come first, in the order of taking, then the
-// others by rank.
-func (f *FIFO) startNext() bool {
-	for _, r := range f.reservations {
-		if f.tryStart(r.model) {
-			return true
+// startNext starts the first swap that can start: the holders of reservations come
+// first, in the order of taking, then the others by rank. Only one is started, since
+// others may serve beside it before a further one is.
+func (f *FIFO) startNext() {
+	for _, r := range f.reservations.standing {
+		if f.tryStart(f.models.record(r.target)) {
+			return
 		}
 	}
-	for _, m := range f.order {
-		if m.reservation == nil && f.tryStart(m) {
-			return true
+	for _, m := range f.scratch.order {
+		if f.reservations.of(m.name) == nil && f.tryStart(m) {
+			return
 		}
 	}
-	return false
 }
 
 // tryStart starts a swap of m for the requests that wait, if it can.
@@ -258,7 +304,7 @@ func (f *FIFO) tryStart(m *model) bool {
 	if r == nil {
 		return false
 	}
-	v := f.decide(m, r.arrival)
+	v := f.decide(m, r.arrival, f.see(m.name))
 	f.act(m, v)
 	return v.action == starts
 }
@@ -269,63 +315,45 @@ func (f *FIFO) act(m *model, v verdict) {
 	case serves:
 		f.serve(m)
 	case starts:
-		f.start(m, v.evict)
+		f.start(m, v)
 	case cancels:
-		f.impatient = true
+		f.swaps.cancelled = true
 		f.abandon(v.swap)
-		f.flush()
 	case refuses:
 		f.fail(m, v.err)
 	}
 }
 
-// start starts the swap of m. A model that is not ready has lost whom it served,
-// and those it evicts are idle.
-func (f *FIFO) start(m *model, evict []string) {
-	evict = slices.Clone(evict)
-	s := &swap{model: m, started: f.now(), loads: m.state != StateReady}
-	f.swapper.OnSwapStart(m.name, f.others(m))
-	m.swap = s
-	m.note(WaitLoading, m.name)
-	f.swaps = append(f.swaps, s)
-	for _, name := range evict {
-		e := f.record(name)
-		e.leaving = s
-		s.evict = append(s.evict, e)
-	}
-	if s.loads {
-		m.writeOff(f.lastLease)
-	}
-	if r := m.reservation; r != nil {
-		if len(r.closed) > 0 {
-			f.sampleDrain(f.now().Sub(r.latest))
-		}
-		f.end(r)
-	}
-	f.loadStarted(m)
-	f.counters.Swaps++
-	f.counters.Evictions += uint64(len(evict))
-	f.debug("swap started", m.name, nil)
-	f.changed()
-	f.moving = true // It may have made way for others too.
-	f.eff.StartSwap(m.name, evict)
-}
-
-// abandon leaves a swap to itself: it stays on the books until its SwapDone, and
-// nobody is served by that. The host is told, once, if it can cancel.
-func (f *FIFO) abandon(s *swap) {
-	if s.abandoned {
+// start starts the swap of m. A model that is not ready has lost the requests that
+// it served, and what is evicted is idle.
+func (f *FIFO) start(m *model, v verdict) {
+	i := intent{m.name, slices.Clone(v.evict)}
+	if err := f.policy.startSwap(m.name); err != nil {
+		f.fail(m, err)
 		return
 	}
-	s.abandoned = true
-	f.counters.SwapsAbandoned++
-	if f.canceler != nil {
-		f.owe(effect{kind: cancelSwap, ids: []string{s.model.name}})
+	f.swaps.add(i, f.step.time(), v.loads)
+	if v.loads {
+		f.leases.writeOff(&m.account)
 	}
+	if r := f.reservations.of(m.name); r != nil {
+		if n := len(r.closed); n > 0 {
+			f.prices.learnDrain(f.step.time().Sub(r.closed[n-1].at))
+		}
+		f.endReservation(r)
+	}
+	f.queue.setLoading(&m.line, true)
+	f.positions.load(&m.line)
+	f.counters.Swaps++
+	f.counters.Evictions += uint64(len(i.evict))
+	f.debug("swap started", m.name, nil)
+	f.changed()
+	f.step.unblock() // It may have made way for others too.
+	f.eff.StartSwap(m.name, slices.Clone(i.evict))
 }
 
-// fail answers everybody who waits for m with err.
-func (f *FIFO) fail(m *model, err error) {
-	f.failAll(f.takeAll(m, nil), func(*request) error { return err })
-	f.flush()
+// changed notes that an effect changes what runs, or that it already has.
+func (f *FIFO) changed() {
+	f.running.expire()
+	f.policy.expireUse()
 }

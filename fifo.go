@@ -1,9 +1,9 @@
 package scheduler
 
 import (
-	"cmp"
-	"fmt"
+	"context"
 	"log/slog"
+	"reflect"
 	"slices"
 	"time"
 )
@@ -60,61 +60,32 @@ type Limits struct {
 // down.
 type FIFO struct {
 	log      *slog.Logger
-	swapper  Swapper
-	planner  Planner // the swapper, if it is one
+	opts     FIFOOptions
 	eff      Effects
 	canceler SwapCanceler // the effects, if they are one
-	opts     FIFOOptions
 
-	models    map[string]*model
-	waiting   []*model // that somebody waits for
-	queued    int      // requests that wait, in all
-	byRespond map[chan HandlerResp]*request
-	arrivals  uint64 // requests so far: the latest arrival number
-	leases    ledger
-	lastLease uint64
-	peak      int     // of queued, since it was 0
-	swaps     []*swap // outstanding, in the order of their start
-	impatient bool    // a swap was cancelled, and no load has served anybody since
+	models       models
+	queue        queue
+	positions    positions
+	leases       ledger
+	swaps        swaps
+	running      running
+	policy       policy
+	prices       prices
+	reservations reservations
+	step         step
 
-	reservations []*reservation // in the order of taking
-	without      []intent       // swaps of overdue models that went without one, in this look
-	drain        time.Duration
-	drainKnown   bool
-	latestLoad   time.Duration // of any model
-	loadKnown    bool
+	counters Counters
+	down     error // of the shutdown; nil: there was none
+	scratch  scratch
+}
 
-	listeners int      // waiting requests with a PositionCh
-	owed      int      // of these, the ones that have to be told wherever they are
-	shifted   bool     // the exact positions may have changed
-	newest    *request // that began to wait in this step
-	counters  Counters
-	down      error // the error of the shutdown
-
-	event    event    // that is handled or, while pending, comes next
-	pending  bool     // event is to be handled
-	inbox    []event  // that came after it, in order
-	outbox   []effect // that are decided and not carried out
-	handling bool     // a step is under way
-	looked   bool     // the step has had its look
-	moving   bool     // the queue has to move before the step ends
-	arriving bool     // the request of event is neither answered nor waiting
-	priority int      // of that request
-	clocked  bool
-	clock    time.Time // in this step, if clocked
-	loose    []*model  // whose records may have nothing to hold, at the end of the step
-
-	fresh          bool     // running is up to date
-	targetsChanged bool     // a swap has started or ended since running was read
-	running        []string // every running model, sorted
-	seen           []seen   // what RunningModels had
-	epoch          uint64   // of the answers that are not stale
-
-	// Memory that is used again.
-	was, scratch, plan, inTheWay []string
-	order                        []*model
-	residents                    []Resident
-	cursors                      cursors
+// scratch is memory that is used again. Nothing in it outlives the function that
+// fills it, except for order.
+type scratch struct {
+	lines    []*line
+	order    []*model // of rank, for startNext
+	plan, on []string
 }
 
 // NewFIFO makes a FIFO that asks swapper and acts through eff. Name is what it
@@ -122,7 +93,7 @@ type FIFO struct {
 // at Warn, the rest at Debug. A nil swapper or eff panics: there is no scheduler
 // without them.
 func NewFIFO(name string, logger *slog.Logger, swapper Swapper, eff Effects, opts FIFOOptions) *FIFO {
-	if swapper == nil || eff == nil {
+	if isNil(swapper) || isNil(eff) {
 		panic("scheduler: NewFIFO needs a Swapper and Effects")
 	}
 	if logger == nil {
@@ -134,24 +105,32 @@ func NewFIFO(name string, logger *slog.Logger, swapper Swapper, eff Effects, opt
 	if opts.Patience == 0 {
 		opts.Patience = 10 * time.Minute
 	}
-	f := &FIFO{
-		log:       logger.With("scheduler", name),
-		swapper:   swapper,
-		eff:       eff,
-		opts:      opts,
-		models:    make(map[string]*model),
-		byRespond: make(map[chan HandlerResp]*request),
-		epoch:     1,
-	}
-	f.planner, _ = swapper.(Planner)
+	f := &FIFO{log: logger.With("scheduler", name), opts: opts, eff: eff, models: newModels()}
 	f.canceler, _ = eff.(SwapCanceler)
+	f.positions = positions{queue: &f.queue, exact: exactPlaces}
+	f.running = running{host: eff.RunningModels, swaps: &f.swaps}
+	f.policy = newPolicy(swapper, f.log, &f.running, &f.swaps, f.usage)
+	f.prices = prices{patience: opts.Patience}
+	f.step = step{handle: f.handle, fail: f.failStop, clock: opts.Now}
 	return f
+}
+
+// isNil reports whether v is nil, or a nil pointer or function in an interface.
+func isNil(v any) bool {
+	if v == nil {
+		return true
+	}
+	switch r := reflect.ValueOf(v); r.Kind() {
+	case reflect.Pointer, reflect.Func, reflect.Map:
+		return r.IsNil()
+	}
+	return false
 }
 
 // FIFOFactory returns a [Factory] of FIFOs that share swapper and opts. It panics
 // if swapper is nil.
 func FIFOFactory(swapper Swapper, opts FIFOOptions) Factory {
-	if swapper == nil {
+	if isNil(swapper) {
 		panic("scheduler: FIFOFactory needs a Swapper")
 	}
 	return func(name string, logger *slog.Logger, eff Effects) Scheduler {
@@ -161,35 +140,35 @@ func FIFOFactory(swapper Swapper, opts FIFOOptions) Factory {
 
 // OnRequest implements [Scheduler].
 func (f *FIFO) OnRequest(req HandlerReq) {
-	f.receive(requested).req = req
-	f.run()
+	f.step.receive(requested).req = req
+	f.step.run()
 }
 
 // OnCancel implements [Canceler].
 func (f *FIFO) OnCancel(req HandlerReq) {
-	f.receive(cancelled).req = req
-	f.run()
+	f.step.receive(cancelled).req = req
+	f.step.run()
 }
 
 // OnSwapDone implements [Scheduler].
 func (f *FIFO) OnSwapDone(done SwapDone) {
-	ev := f.receive(swapDone)
-	ev.req.Model, ev.err = done.ModelID, done.Err
-	f.run()
+	ev := f.step.receive(swapDone)
+	ev.model, ev.err = done.ModelID, done.Err
+	f.step.run()
 }
 
 // OnServeDone implements [Scheduler].
 func (f *FIFO) OnServeDone(done ServeDoneEvent) {
-	ev := f.receive(serveDone)
-	ev.req.Model, ev.req.Lease = done.ModelID, done.Lease
-	f.run()
+	ev := f.step.receive(serveDone)
+	ev.model, ev.lease = done.ModelID, done.Lease
+	f.step.run()
 }
 
 // OnUnload implements [Scheduler].
 func (f *FIFO) OnUnload(targets []string, timeout time.Duration) {
-	ev := f.receive(unloaded)
+	ev := f.step.receive(unloaded)
 	ev.targets, ev.timeout = slices.Compact(slices.Sorted(slices.Values(targets))), timeout
-	f.run()
+	f.step.run()
 }
 
 // OnShutdown implements [Scheduler].
@@ -197,168 +176,64 @@ func (f *FIFO) OnShutdown(err error) {
 	if err == nil {
 		err = ErrShutdown
 	}
-	f.receive(shutDown).err = err
-	f.run()
+	f.step.receive(shutDown).err = err
+	f.step.run()
 }
 
-// cancel handles a caller who has left.
-func (f *FIFO) cancel(respond chan HandlerResp) {
-	if r := f.byRespond[respond]; r != nil {
-		m := r.model
-		f.drop(r)
-		f.oldest(m) // Nobody may be left but callers who have left too.
-	}
-}
-
-// swapDone handles the report of a swap. A load that succeeds serves those it was
-// made for without another question (R4), and one that fails is their answer (R10).
-func (f *FIFO) swapDone(name string, err error) {
-	m := f.models[name]
-	if m == nil || m.swap == nil {
-		f.ignore("swap done", name)
+// handle carries out one event: the look, what the event causes, what that lets
+// move, and the places of those that go on waiting.
+func (f *FIFO) handle(ev *event) {
+	f.changed() // The host has done other things since the step before.
+	if f.down != nil {
+		f.refuseAll(ev)
 		return
 	}
-	s := m.swap
-	f.pending = true // A question that panics leaves the report to be handled anew.
-	f.observe(m)
-	for _, e := range s.evict {
-		f.observe(e)
+	if ev.kind != shutDown {
+		f.look()
+		f.policy.expireUse()
 	}
-	f.now()
-	f.pending = false
-	f.close(s)
-	f.debug("swap done", name, err)
-	if err == nil && s.loads && m.state == StateReady {
-		m.readySince = f.now()
-	}
-	if s.abandoned {
-		f.abandonedDone(s, err)
-		return
-	}
-	if err == nil && m.state != StateReady {
-		err = fmt.Errorf("%w: %q", ErrNotReady, name)
-	}
-	if err != nil {
-		f.counters.SwapsFailed++
-		f.cooldown(m, err)
-		f.fail(m, err)
-		return
-	}
-	f.loaded(s)
+	f.dispatch(ev)
+	f.settle()
+	f.positions.sync()
+	f.models.sweep(f.holds)
 }
 
-// close takes s off the books.
-func (f *FIFO) close(s *swap) {
-	s.model.swap = nil
-	f.release(s.model)
-	for _, e := range s.evict { // One that it has not stopped was ready all the while.
-		e.leaving = nil
-		if e.state != StateReady {
-			e.readySince = time.Time{}
-		}
-		f.release(e)
-	}
-	f.swaps = slices.DeleteFunc(f.swaps, func(t *swap) bool { return s == t })
-	f.changed()
-	f.moving = true
-}
-
-// loaded handles the success of s.
-func (f *FIFO) loaded(s *swap) {
-	m := s.model
-	m.cooled()
-	if s.loads {
-		m.load, m.loadKnown = f.now().Sub(s.started), true
-		f.latestLoad, f.loadKnown = m.load, true
-	}
-	if f.serve(m) > 0 {
-		f.impatient = false
-	}
-	f.loadEnded(m)
-}
-
-// abandonedDone handles the report of a swap that was abandoned: nothing changes
-// but the books, except that an unload sticks (R12).
-func (f *FIFO) abandonedDone(s *swap, err error) {
-	if err == nil && s.unloaded && f.oldest(s.model) == nil {
-		f.owe(effect{kind: stopProcesses, ids: []string{s.model.name}, timeout: s.timeout})
-		f.flush()
+// dispatch hands an event to the rule that it is for.
+func (f *FIFO) dispatch(ev *event) {
+	switch ev.kind {
+	case requested:
+		f.request(&ev.req)
+	case cancelled:
+		f.cancel(&ev.req)
+	case swapDone:
+		f.swapDone(ev.model, ev.err)
+	case serveDone:
+		f.serveDone(ev.model, ev.lease)
+	case unloaded:
+		f.unload(ev.targets, ev.timeout)
+	case shutDown:
+		f.shutdown(ev.err)
 	}
 }
 
-// serveDone handles the end of a lease.
-func (f *FIFO) serveDone(name string, lease uint64) {
-	if lease == 0 {
-		lease = f.oldestLease(name)
-	}
-	if !f.endLease(lease) {
-		f.ignore("serve done", name)
-		return
-	}
-	f.moving = true
+// holds reports whether the scheduler holds anything of m.
+func (f *FIFO) holds(m *model) bool {
+	return m.line.n > 0 || m.account.open > 0 ||
+		f.swaps.of(m.name) != nil || f.swaps.stopping(m.name) != nil ||
+		f.reservations.of(m.name) != nil || f.reservations.closing(m.name) != nil
 }
 
-// unload handles an unload: the answers, the loads, the processes, then the queue
-// (R12).
-func (f *FIFO) unload(targets []string, timeout time.Duration) {
-	f.epoch++
-	f.moving = true
-	var left []*request
-	for _, name := range targets {
-		if m := f.models[name]; m != nil {
-			left = f.takeAll(m, left)
-			m.writeOff(f.lastLease)
-			m.cooled()
-			m.readySince = time.Time{}
-			f.release(m)
-		}
+// usage says how a running model is used, for a [Planner].
+func (f *FIFO) usage(name string) (r Resident) {
+	if m := f.models.find(name); m != nil {
+		r.InFlight, r.Waiting, r.LastUsed = m.account.inFlight, m.line.n, m.account.lastUsed
 	}
-	f.failAll(left, func(r *request) error { return fmt.Errorf("%w: %q", ErrModelUnloaded, r.req.Model) })
-	for _, name := range targets {
-		if m := f.models[name]; m != nil && m.swap != nil {
-			m.swap.unloaded, m.swap.timeout = true, timeout
-			f.abandon(m.swap)
-		}
-	}
-	f.owe(effect{kind: stopProcesses, ids: targets, timeout: timeout})
-	f.flush()
+	return r
 }
 
-// shutdown handles the end: everybody who waits learns it.
-func (f *FIFO) shutdown(err error) {
-	f.down = err
-	var left []*request
-	for len(f.waiting) > 0 {
-		left = f.takeAll(f.waiting[0], left)
+// debug writes a log line, which costs nothing while Debug is off.
+func (f *FIFO) debug(msg string, model string, err error) {
+	if f.log.Enabled(context.Background(), slog.LevelDebug) {
+		f.log.Debug(msg, "model", model, "err", err)
 	}
-	f.failAll(left, func(*request) error { return err })
-	f.flush()
-}
-
-// takeAll takes out everybody who waits for m and appends them to left.
-func (f *FIFO) takeAll(m *model, left []*request) []*request {
-	m.queue.each(func(r *request) {
-		f.take(r)
-		left = append(left, r)
-	})
-	return left
-}
-
-// failAll owes an error to each of left whose caller is there, in order of arrival.
-func (f *FIFO) failAll(left []*request, reason func(*request) error) {
-	slices.SortFunc(left, func(a, b *request) int { return cmp.Compare(a.arrival, b.arrival) })
-	for _, r := range left {
-		if !r.alive() {
-			f.counters.Cancelled++
-			continue
-		}
-		f.counters.Failed++
-		f.owe(effect{kind: grantError, req: r.req, err: reason(r)})
-	}
-}
-
-// ignore counts a report that cannot be true.
-func (f *FIFO) ignore(what, model string) {
-	f.counters.Ignored++
-	f.log.Warn("ignored: no such "+what, "model", model)
 }

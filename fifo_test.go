@@ -142,8 +142,8 @@ func TestMemoryComesBack(t *testing.T) {
 	if left := leftovers(f); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
-	if len(f.models) != models {
-		t.Errorf("%d entries for %d models", len(f.models), models)
+	if len(f.models.byName) != models {
+		t.Errorf("%d entries for %d models", len(f.models.byName), models)
 	}
 	if after := heapInUse(); after > before+1<<20 {
 		t.Errorf("the heap has grown from %d to %d bytes", before, after)
@@ -198,8 +198,8 @@ func TestCancelNeedsACanceler(t *testing.T) {
 	h, f := busyFIFO(2)
 	req := HandlerReq{Model: benchModel(1), Respond: make(chan HandlerResp)}
 	f.OnRequest(req)
-	if !Cancel(f, req) || f.queued != 0 {
-		t.Errorf("not cancelled: %d wait", f.queued)
+	if !Cancel(f, req) || f.queue.waiting != 0 {
+		t.Errorf("not cancelled: %d wait", f.queue.waiting)
 	}
 	if Cancel(struct{ Scheduler }{f}, req) {
 		t.Error("cancelled by a Scheduler that cannot")
@@ -251,12 +251,11 @@ func TestHugeDurations(t *testing.T) {
 		opts.Now = func() time.Time { return now }
 		h := newBenchHost(2, 0)
 		f := NewFIFO("test", nil, &GroupSwapper{}, h, opts)
-		m := f.record(benchModel(0))
+		c := &cooldown{}
 		for range 40 {
-			f.cooldown(m, errLoad)
-			f.clocked = false
-			if left := f.coolingDown(m); left <= 0 {
-				t.Fatalf("cooling down for %v after %d failures", left, m.failures)
+			c.fail(now, opts.Cooldown, errLoad)
+			if left := c.left(now); left <= 0 {
+				t.Fatalf("cooling down for %v after %d failures", left, c.failures)
 			}
 		}
 

@@ -339,7 +339,8 @@ func (w *world) step(what func()) []string {
 		w.breaks("the clock was read although nobody waits")
 	}
 	w.tellPositions()
-	if panicked { // The next event completes the step.
+	if panicked { // The next event shuts the scheduler down.
+		w.down = true
 		w.before = w.sut.Snapshot()
 		return w.lines
 	}

@@ -2,100 +2,119 @@ package scheduler
 
 import "slices"
 
-// ledger holds the leases that have not ended, among some that have. Their
-// numbers only grow, so that a search finds one and nothing has to be sorted.
+// ledger numbers the grants (R11). It knows which of them have not ended, and for
+// each model how many are in flight.
+//
+// The numbers only grow, so that a binary search finds a lease and nothing is ever
+// sorted. The zero value is an empty ledger.
 type ledger struct {
-	numbers []uint64
-	models  []*model // that the leases are for; nil: it has ended
-	open    int      // leases that have not ended
+	last     uint64     // the number of the latest lease
+	open     int        // leases that have not ended
+	numbers  []uint64   // of these, and of some that have ended
+	accounts []*account // by the same index: whose lease it is; nil: it has ended
 }
 
-// issue adds a lease, whose number is higher than all before.
-func (l *ledger) issue(number uint64, m *model) {
+// account is what the ledger keeps of one model. The zero value is an account
+// without leases.
+type account struct {
+	owner      *model   // whose account it is; the ledger does not look into it
+	open       int      // leases that have not ended, those written off included
+	inFlight   int      // leases that have not ended and are not written off
+	writtenOff uint64   // leases up to this one are written off
+	unended    []uint64 // the open leases in order, among some that have ended
+	lastUsed   uint64   // the latest lease that a caller took
+}
+
+// issue adds a lease to a and returns its number.
+func (l *ledger) issue(a *account) uint64 {
+	l.last++
 	if len(l.numbers) > 2*l.open+8 {
 		l.compact()
 	}
-	l.numbers = append(l.numbers, number)
-	l.models = append(l.models, m)
+	l.numbers = append(l.numbers, l.last)
+	l.accounts = append(l.accounts, a)
 	l.open++
+	if len(a.unended) > 2*a.open+8 {
+		a.unended = slices.DeleteFunc(a.unended, l.ended)
+	}
+	a.unended = append(a.unended, l.last)
+	a.open++
+	a.inFlight++
+	return l.last
 }
 
-// compact removes the leases that have ended.
+// compact drops the leases that have ended. Since as many are dropped as are kept,
+// it costs a constant per lease.
 func (l *ledger) compact() {
 	kept := 0
-	for i, m := range l.models {
-		if m != nil {
-			l.numbers[kept], l.models[kept] = l.numbers[i], m
+	for i, a := range l.accounts {
+		if a != nil {
+			l.numbers[kept], l.accounts[kept] = l.numbers[i], a
 			kept++
 		}
 	}
-	clear(l.models[kept:])
-	l.numbers, l.models = l.numbers[:kept], l.models[:kept]
+	clear(l.accounts[kept:])
+	l.numbers, l.accounts = l.numbers[:kept], l.accounts[:kept]
 }
 
-// find returns the index of the lease with that number, and its model, nil if it
-// was never issued or has ended.
-func (l *ledger) find(number uint64) (int, *model) {
+// find returns the index of a lease and whose it is, nil if it was never issued or
+// has ended.
+func (l *ledger) find(number uint64) (int, *account) {
 	if i, found := slices.BinarySearch(l.numbers, number); found {
-		return i, l.models[i]
+		return i, l.accounts[i]
 	}
 	return 0, nil
 }
 
-// end ends the lease with index i.
-func (l *ledger) end(i int) {
-	l.models[i] = nil
-	if l.open--; l.open == 0 {
-		l.numbers, l.models = empty(l.numbers), empty(l.models)
-	}
-}
-
-// lease issues the number of a grant on m.
-func (f *FIFO) lease(m *model) uint64 {
-	f.lastLease++
-	f.leases.issue(f.lastLease, m)
-	if len(m.unended) > 2*m.open+8 {
-		m.unended = slices.DeleteFunc(m.unended, f.ended)
-	}
-	m.unended = append(m.unended, f.lastLease)
-	m.open++
-	m.inFlight++
-	return f.lastLease
-}
-
 // ended reports whether a lease has ended.
-func (f *FIFO) ended(number uint64) bool {
-	_, m := f.leases.find(number)
-	return m == nil
+func (l *ledger) ended(number uint64) bool {
+	_, a := l.find(number)
+	return a == nil
 }
 
-// endLease ends a lease, and reports whether there was one to end. One that is
-// written off does not count (R11).
-func (f *FIFO) endLease(number uint64) bool {
-	i, m := f.leases.find(number)
-	if m == nil {
-		return false
+// end ends a lease and returns whose it was, nil if there is none to end. A lease
+// that is written off is no longer in flight, so that only its entry goes.
+func (l *ledger) end(number uint64) *account {
+	i, a := l.find(number)
+	if a == nil {
+		return nil
 	}
-	if number > m.writtenOff {
-		m.inFlight--
+	if number > a.writtenOff {
+		a.inFlight--
 	}
-	f.leases.end(i)
-	if m.open--; m.open == 0 {
-		m.unended = empty(m.unended)
-		f.release(m)
+	if a.open--; a.open == 0 {
+		a.unended = empty(a.unended)
 	}
-	return true
+	l.accounts[i] = nil
+	if l.open--; l.open == 0 {
+		l.numbers, l.accounts = empty(l.numbers), empty(l.accounts)
+	}
+	return a
 }
 
-// oldestLease returns the number of the lease of a model that was granted first
-// among those that have not ended, 0 if there is none.
-func (f *FIFO) oldestLease(name string) uint64 {
-	m := f.models[name]
-	if m == nil || m.open == 0 {
+// oldest returns the number of the open lease of a that was issued first, 0 if
+// there is none.
+func (l *ledger) oldest(a *account) uint64 {
+	if a.open == 0 {
 		return 0
 	}
-	for f.ended(m.unended[0]) {
-		m.unended = m.unended[1:]
+	for l.ended(a.unended[0]) {
+		a.unended = a.unended[1:]
 	}
-	return m.unended[0]
+	return a.unended[0]
+}
+
+// writeOff stops counting the leases of a as in flight.
+func (l *ledger) writeOff(a *account) {
+	a.writtenOff = l.last
+	a.inFlight = 0
+}
+
+// empty returns s without its elements, which refer to nothing, and keeps its
+// memory unless that is a lot.
+func empty[T any](s []T) []T {
+	if cap(s) > roomy {
+		return nil
+	}
+	return s[:0]
 }

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -133,9 +134,15 @@ swap-done c
 serve-done r13
 `
 
-// TestPanicAnywhere lets every single call that the FIFO makes panic in turn. The
-// events that follow have to complete what the panic has cut short: everybody gets
-// one answer, nobody is left waiting, nothing is left in memory.
+// questions are the calls whose panic is a refusal. That of any other call is
+// fail-stop.
+var questions = []string{"EvictionFor", "OnSwapStart", "Priority", "Limits"}
+
+// TestPanicAnywhere lets every single call that the FIFO makes panic in turn (R17).
+// A question that panics is a refusal: nothing comes out, and everything else goes
+// on. Any other panic comes out, and the next event gives an error to everybody who
+// has no answer yet. Either way each request has one answer, and nothing is left in
+// memory.
 func TestPanicAnywhere(t *testing.T) {
 	seen := make(map[string]int)
 	for n := 1; ; n++ {
@@ -147,10 +154,16 @@ func TestPanicAnywhere(t *testing.T) {
 				continue
 			}
 			told = append(told, line)
-			w.step(func() { p.counting(true, func() { _ = w.do(line) }) })
-			if p.at != "" {
-				// The host notices the panic and hands in the next event.
+			fresh := p.at == ""
+			lines := w.step(func() { p.counting(true, func() { _ = w.do(line) }) })
+			if out := slices.Contains(lines, "panic"); out == slices.Contains(questions, p.at) && fresh && p.at != "" {
+				w.breaks("a panic in %s comes out: %v", p.at, out)
+			}
+			if fresh && w.down { // The host notices the panic and hands in the next event.
 				w.step(func() { w.sut.OnServeDone(ServeDoneEvent{}) })
+				if stuck := w.stuck(); len(stuck) > 0 {
+					w.breaks("after the fail-stop these have no answer: %v", stuck)
+				}
 			}
 		}
 		w.unseen = false

@@ -2,225 +2,189 @@ package scheduler
 
 import (
 	"cmp"
+	"iter"
+	"math"
 	"slices"
 	"time"
 )
 
+// queue holds the requests that wait (R6): a line for each model, in a line a
+// class for each priority, in a class a turn for each tenant. It finds any
+// request by its Respond channel, the oldest of a line without a search, and the
+// first of a line in the logarithm of the line's priorities.
+//
+// The zero value is an empty queue.
+type queue struct {
+	waiting   int     // requests in all
+	loading   int     // of them, those whose model is being loaded for them
+	arrivals  uint64  // the number of the latest arrival
+	lines     []*line // those that are not empty, in no particular order
+	byRespond map[chan HandlerResp]*request
+	peak      int // of waiting, since it was 0
+	weights   weights
+}
+
 // request is one waiting request.
 type request struct {
 	req      HandlerReq
-	model    *model // nil once it waits no more
 	priority int
+	tenant   string
 	arrival  uint64    // unique, and higher for later ones
 	since    time.Time // when it began to wait
-	told     int       // the position it knows; nowhere: none
-	owed     bool      // it has to be told its position wherever it is
+	place    place     // that its caller was told (position.go)
 
-	prev, next *request // in its class, by arrival
+	line         *line // nil once it waits no more
+	class        *class
+	turn         *turn
+	prev, next   *request // of its tenant, by arrival
+	older, newer *request // in its class, by arrival
 }
+
+// line holds the waiting requests of one model. The zero value is an empty line.
+type line struct {
+	owner   *model // whose line it is; the queue does not look into it
+	n       int
+	classes *class // the root of a tree
+	loading bool   // a swap is outstanding for these requests
+	index   int    // in queue.lines, while n > 0
+}
+
+// everybody is a limit that no arrival exceeds.
+const everybody = math.MaxUint64
+
+// roomy is how many entries an empty map or slice may have room for.
+const roomy = 1024
 
 // alive reports whether the caller is still there, as far as Ctx can tell.
-func (r *request) alive() bool {
-	return r.req.Ctx == nil || r.req.Ctx.Err() == nil
+func (r *request) alive() bool { return !isDone(&r.req) }
+
+// isDone reports whether the Ctx of a request has ended.
+func isDone(req *HandlerReq) bool { return req.Ctx != nil && req.Ctx.Err() != nil }
+
+// arrive returns the number of a request that has just arrived.
+func (q *queue) arrive() uint64 {
+	q.arrivals++
+	return q.arrivals
 }
 
-// compare is the rank of R6: by priority, then arrival.
-func compare(a, b *request) int {
+// add makes r, which arrived after all the others, wait in l.
+func (q *queue) add(l *line, r *request) {
+	r.line = l
+	if l.n == 0 {
+		l.index = len(q.lines)
+		q.lines = append(q.lines, l)
+	}
+	l.n++
+	q.waiting++
+	q.peak = max(q.peak, q.waiting)
+	if l.loading {
+		q.loading++
+	}
+	l.push(r, &q.weights)
+	if r.req.Respond != nil {
+		if q.byRespond == nil {
+			q.byRespond = make(map[chan HandlerResp]*request)
+		}
+		q.byRespond[r.req.Respond] = r
+	}
+}
+
+// remove takes r out of the queue.
+func (q *queue) remove(r *request) {
+	l := r.line
+	r.line = nil
+	l.pull(r)
+	l.n--
+	q.waiting--
+	if l.loading {
+		q.loading--
+	}
+	if l.n == 0 {
+		q.lines = swapRemove(q.lines, l.index)
+		if l.index < len(q.lines) {
+			q.lines[l.index].index = l.index
+		}
+	}
+	// The entry of a Respond channel in use twice belongs to the later request.
+	if r.req.Respond != nil && q.byRespond[r.req.Respond] == r {
+		delete(q.byRespond, r.req.Respond)
+	}
+	// A map stays as large as it has ever been, and so does a slice.
+	if q.waiting == 0 && q.peak > roomy {
+		q.peak, q.byRespond, q.lines = 0, nil, nil
+	}
+}
+
+// swapRemove removes s[i] by moving the last element to its place.
+func swapRemove[T any](s []T, i int) []T {
+	last := len(s) - 1
+	s[i] = s[last]
+	clear(s[last:])
+	return s[:last]
+}
+
+// find returns the request that waits with that Respond channel, nil if none does.
+func (q *queue) find(respond chan HandlerResp) *request {
+	if respond == nil {
+		return nil
+	}
+	return q.byRespond[respond]
+}
+
+// setLoading notes whether a swap is outstanding for the requests of l.
+func (q *queue) setLoading(l *line, loading bool) {
+	if l.loading == loading {
+		return
+	}
+	l.loading = loading
+	if loading {
+		q.loading += l.n
+	} else {
+		q.loading -= l.n
+	}
+}
+
+// queued counts the requests whose model is not being loaded for them.
+func (q *queue) queued() int { return q.waiting - q.loading }
+
+// first returns the request of l that ranks first among those that arrived up to
+// limit, nil if there is none.
+func (l *line) first(limit uint64) *request { return l.classes.first(limit) }
+
+// oldest returns the request of l that arrived first, nil if there is none.
+func (l *line) oldest() *request {
+	if l.classes == nil {
+		return nil
+	}
+	return l.classes.oldest
+}
+
+// requests yields the requests of l, those with the highest priority first. They
+// must not be taken out meanwhile.
+func (l *line) requests() iter.Seq[*request] {
+	return func(yield func(*request) bool) { l.classes.each(yield) }
+}
+
+// ranked appends to order the lines that are not empty, in the order of their
+// first requests, and returns it.
+func (q *queue) ranked(order []*line) []*line {
+	// The lines are sorted in place: their order hardly changes from one time to
+	// the next, and sorting what is nearly sorted is cheap.
+	slices.SortFunc(q.lines, func(a, b *line) int { return byRank(a.first(everybody), b.first(everybody)) })
+	for i, l := range q.lines {
+		l.index = i
+	}
+	return append(order, q.lines...)
+}
+
+// byRank compares the first requests of two lines: the higher priority comes
+// first, then the earlier arrival.
+func byRank(a, b *request) int {
 	if a.priority != b.priority {
 		return cmp.Compare(b.priority, a.priority)
 	}
-	return cmp.Compare(a.arrival, b.arrival)
+	return byArrival(a, b)
 }
 
-// class holds the waiting requests of one model and one priority, by arrival.
-type class struct {
-	priority   int
-	n          int
-	head, tail *request
-}
-
-// queue holds the waiting requests of one model: a linked list per priority, so
-// that any request is taken out in constant time.
-type queue struct {
-	n       int
-	classes []class // highest priority first, none of them empty
-}
-
-// search returns the index of the class of a priority, or where it belongs.
-func (q *queue) search(priority int) (int, bool) {
-	return slices.BinarySearchFunc(q.classes, priority, func(c class, p int) int {
-		return cmp.Compare(p, c.priority)
-	})
-}
-
-// push adds r, which arrived after everybody else.
-func (q *queue) push(r *request) {
-	i, found := q.search(r.priority)
-	if !found {
-		q.classes = slices.Insert(q.classes, i, class{priority: r.priority})
-	}
-	c := &q.classes[i]
-	r.prev = c.tail
-	if c.tail == nil {
-		c.head = r
-	} else {
-		c.tail.next = r
-	}
-	c.tail = r
-	c.n++
-	q.n++
-}
-
-// remove takes r out.
-func (q *queue) remove(r *request) {
-	i, _ := q.search(r.priority)
-	c := &q.classes[i]
-	if r.prev == nil {
-		c.head = r.next
-	} else {
-		r.prev.next = r.next
-	}
-	if r.next == nil {
-		c.tail = r.prev
-	} else {
-		r.next.prev = r.prev
-	}
-	r.prev, r.next = nil, nil
-	q.n--
-	if c.n--; c.n == 0 {
-		q.classes = slices.Delete(q.classes, i, i+1)
-	}
-}
-
-// first returns the request that ranks first among those that arrived up to
-// limit, nil if there is none.
-func (q *queue) first(limit uint64) *request {
-	for i := range q.classes {
-		if r := q.classes[i].head; r.arrival <= limit {
-			return r
-		}
-	}
-	return nil
-}
-
-// oldest returns the request that arrived first, nil if there is none.
-func (q *queue) oldest() *request {
-	if len(q.classes) == 0 {
-		return nil
-	}
-	oldest := q.classes[0].head
-	for i := 1; i < len(q.classes); i++ {
-		if r := q.classes[i].head; r.arrival < oldest.arrival {
-			oldest = r
-		}
-	}
-	return oldest
-}
-
-// each calls fn for every request, by rank. Fn may take the request out.
-func (q *queue) each(fn func(r *request)) {
-	for _, c := range slices.Clone(q.classes) {
-		for r := c.head; r != nil; {
-			next := r.next
-			fn(r)
-			r = next
-		}
-	}
-}
-
-// enqueue makes the request that has just arrived wait for m.
-func (f *FIFO) enqueue(m *model) *request {
-	r := &request{req: f.event.req, model: m, priority: f.priority, arrival: f.arrivals, since: f.now(), told: nowhere}
-	if m.queue.n == 0 {
-		m.index = len(f.waiting)
-		f.waiting = append(f.waiting, m)
-	}
-	m.queue.push(r)
-	f.queued++
-	if r.req.Respond != nil {
-		f.byRespond[r.req.Respond] = r
-	}
-	f.listen(r)
-	return r
-}
-
-// take makes r wait no more. The caller owes its answer.
-func (f *FIFO) take(r *request) {
-	m := r.model
-	f.unlisten(r)
-	m.queue.remove(r)
-	r.model = nil
-	f.queued--
-	// A Respond channel in use twice belongs to the later request.
-	if f.byRespond[r.req.Respond] == r {
-		delete(f.byRespond, r.req.Respond)
-	}
-	if m.queue.n == 0 {
-		last := len(f.waiting) - 1
-		f.waiting[m.index] = f.waiting[last]
-		f.waiting[m.index].index = m.index
-		f.waiting[last] = nil
-		f.waiting = f.waiting[:last]
-		f.moving = f.moving || m.reservation != nil
-		m.forget()
-		f.release(m)
-	}
-	f.shrink()
-}
-
-// drop takes r out because its caller has left. Where nobody is left to wait for
-// the model, what the request held back may move on (R14).
-func (f *FIFO) drop(r *request) {
-	m := r.model
-	f.take(r)
-	f.counters.Cancelled++
-	f.moving = f.moving || m.queue.n == 0
-}
-
-// oldest returns the living request that has waited longest for m, nil if there
-// is none. The dead ones that it meets are taken out.
-func (f *FIFO) oldest(m *model) *request {
-	for {
-		r := m.queue.oldest()
-		if r == nil || r.alive() {
-			return r
-		}
-		f.drop(r)
-	}
-}
-
-// first returns the living request that ranks first for m among those that
-// arrived up to limit, nil if there is none. The dead ones that it meets are
-// taken out.
-func (f *FIFO) first(m *model, limit uint64) *request {
-	for {
-		r := m.queue.first(limit)
-		if r == nil || r.alive() {
-			return r
-		}
-		f.drop(r)
-	}
-}
-
-// meet takes the callers who have left from the old end of every queue.
-func (f *FIFO) meet() {
-	for i := len(f.waiting) - 1; i >= 0; i-- {
-		f.oldest(f.waiting[i])
-	}
-}
-
-// rank sorts the models that somebody waits for by their first requests (R6),
-// which hardly changes their order from one time to the next, and puts them into
-// f.order, since serving takes models from f.waiting.
-func (f *FIFO) rank() {
-	for i := len(f.waiting) - 1; i >= 0; i-- {
-		f.first(f.waiting[i], everybody)
-	}
-	slices.SortFunc(f.waiting, func(a, b *model) int {
-		return compare(a.queue.classes[0].head, b.queue.classes[0].head)
-	})
-	for i, m := range f.waiting {
-		m.index = i
-	}
-	f.order = append(f.order[:0], f.waiting...)
-}
+// byArrival compares two requests: the earlier one comes first.
+func byArrival(a, b *request) int { return cmp.Compare(a.arrival, b.arrival) }

@@ -102,109 +102,90 @@ type Counters struct {
 // Snapshot returns what f knows at this moment. It is called on the run loop, also
 // from within an effect, asks nobody, and costs O(n log n) for n waiting requests.
 func (f *FIFO) Snapshot() Snapshot {
-	if !f.handling {
-		f.clocked = false
+	if !f.step.active {
+		f.step.passTime()
 	}
 	s := Snapshot{
 		Models:   []ModelStatus{},
 		Swaps:    []SwapStatus{},
-		Waiting:  make([]WaitStatus, 0, f.queued),
-		Reserved: make([]string, 0, len(f.reservations)),
-		Drain:    f.drain,
+		Waiting:  make([]WaitStatus, 0, f.queue.waiting),
+		Reserved: make([]string, 0, len(f.reservations.standing)),
+		Drain:    f.prices.drain,
 		Counters: f.counters,
 	}
-	if f.arriving { // It is neither answered nor waiting.
-		s.Counters.Requests--
-	}
-	for _, name := range slices.Sorted(maps.Keys(f.models)) {
-		m := f.models[name]
-		if status := f.modelStatus(m); m.inFlight > 0 || m.queue.n > 0 || m.loadKnown || status.CoolingDown > 0 {
+	for _, name := range slices.Sorted(maps.Keys(f.models.byName)) {
+		m := f.models.byName[name]
+		status := f.modelStatus(m)
+		if m.account.inFlight > 0 || m.line.n > 0 || m.history.loadKnown || status.CoolingDown > 0 {
 			s.Models = append(s.Models, status)
 		}
-		if m.swap != nil {
-			s.Swaps = append(s.Swaps, f.swapStatus(m.swap))
+		if swap := f.swaps.of(name); swap != nil {
+			s.Swaps = append(s.Swaps, f.swapStatus(m, swap))
 		}
 	}
-	for _, r := range f.reservations {
-		s.Reserved = append(s.Reserved, r.model.name)
+	for _, r := range f.reservations.standing {
+		s.Reserved = append(s.Reserved, r.target)
 	}
-	place := 0
-	for _, r := range f.inOrder() {
-		if !r.model.loading() {
-			place++
-		}
-		s.Waiting = append(s.Waiting, f.waitStatus(r, place))
+	var all cursors
+	all.begin(f.queue.lines, true)
+	for all.Len() > 0 {
+		s.Waiting = append(s.Waiting, f.waitStatus(all.next(), 0))
+	}
+	all.begin(f.queue.lines, false)
+	for place := 1; all.Len() > 0; place++ {
+		s.Waiting = append(s.Waiting, f.waitStatus(all.next(), place))
 	}
 	return s
 }
 
-// modelStatus describes m. A model whose state the host has changed by itself
-// cools down until the next look at it.
+// modelStatus describes m.
 func (f *FIFO) modelStatus(m *model) ModelStatus {
-	return ModelStatus{
-		Model:       m.name,
-		InFlight:    m.inFlight,
-		Waiting:     m.queue.n,
-		Closed:      m.closedBy != nil,
-		Load:        m.load,
-		CoolingDown: f.coolingDown(m),
+	status := ModelStatus{
+		Model:    m.name,
+		InFlight: m.account.inFlight,
+		Waiting:  m.line.n,
+		Closed:   f.reservations.closing(m.name) != nil,
+		Load:     m.history.load,
 	}
-}
-
-// swapStatus describes s.
-func (f *FIFO) swapStatus(s *swap) SwapStatus {
-	status := SwapStatus{
-		Model:     s.model.name,
-		Evict:     make([]string, 0, len(s.evict)),
-		Age:       f.now().Sub(s.started),
-		Expected:  f.loadOf(s.model),
-		Waiting:   s.model.queue.n,
-		Abandoned: s.abandoned,
-	}
-	for _, e := range s.evict {
-		status.Evict = append(status.Evict, e.name)
+	if m.cooldown.active() {
+		status.CoolingDown = m.cooldown.left(f.step.time())
 	}
 	return status
 }
 
-// inOrder returns the waiting requests in the order of R16: those being loaded
-// for, then the queue.
-func (f *FIFO) inOrder() []*request {
-	order := make([]*request, 0, f.queued)
-	for _, m := range f.waiting {
-		m.queue.each(func(r *request) { order = append(order, r) })
+// swapStatus describes s, a swap of m.
+func (f *FIFO) swapStatus(m *model, s *swap) SwapStatus {
+	return SwapStatus{
+		Model:     s.target,
+		Evict:     append([]string{}, s.evict...),
+		Age:       f.step.time().Sub(s.started),
+		Expected:  f.prices.load(&m.history),
+		Waiting:   m.line.n,
+		Abandoned: s.abandoned,
 	}
-	slices.SortFunc(order, func(a, b *request) int {
-		if x, y := a.model.loading(), b.model.loading(); x != y {
-			if x {
-				return -1
-			}
-			return 1
-		}
-		return compare(a, b)
-	})
-	return order
 }
 
 // waitStatus describes r and its place in the queue.
 func (f *FIFO) waitStatus(r *request, place int) WaitStatus {
-	m := r.model
+	m := r.line.owner
+	age := f.step.time().Sub(r.since)
 	status := WaitStatus{
 		Model:    m.name,
 		Priority: r.priority,
 		Position: place,
-		Age:      f.now().Sub(r.since),
-		Overdue:  f.overdue(r),
+		Age:      age,
+		Overdue:  f.prices.overdue(&m.history, age),
 	}
+	closing := f.reservations.closing(m.name)
 	switch {
-	case m.loading():
+	case m.line.loading:
 		status.Reason, status.On = WaitLoading, []string{m.name}
-	case m.swap != nil:
+	case f.swaps.of(m.name) != nil:
 		status.Reason, status.On = WaitSwap, []string{m.name}
-	case r.arrival > m.limit():
-		status.Reason, status.On = WaitClosed, []string{m.closedBy.model.name}
+	case closing != nil && r.arrival > closing.arrival:
+		status.Reason, status.On = WaitClosed, []string{closing.by.target}
 	default:
-		status.Reason, status.On = m.reason, append([]string{}, m.on...)
+		status.Reason, status.On = m.block.reason, append([]string{}, m.block.on...)
 	}
 	return status
 }

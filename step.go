@@ -1,12 +1,33 @@
 package scheduler
 
 import (
-	"context"
-	"log/slog"
 	"time"
 )
 
-// kind says which method brought an event, or which effect is owed.
+// step takes the events one at a time (R17). An event that comes from within a call
+// waits for the end of the present one. A panic is fail-stop: it passes through to
+// the run loop, and before the next event is handled everybody who has no answer
+// yet gets an error.
+type step struct {
+	handle func(*event) // carries out an event
+	fail   func(error)  // carries out the fail-stop
+	clock  func() time.Time
+
+	event   event       // present, or the next one if it is pending
+	pending bool        // event is yet to be handled
+	inbox   []event     // that come after it, in order
+	active  bool        // the present event is being handled
+	failed  error       // why there is a fail-stop before the next event
+	orphan  *HandlerReq // the request whose step a panic has cut short, if it has no answer
+
+	// What has happened in the present step.
+	unsettled bool // its request has neither an answer nor a place in the queue
+	unblocked bool // something no longer holds others back: the queue has to move
+	timed     bool // now is known
+	now       time.Time
+}
+
+// kind says which method brought an event.
 type kind int
 
 const (
@@ -16,190 +37,136 @@ const (
 	serveDone
 	unloaded
 	shutDown
-
-	grantError
-	cancelSwap
-	stopProcesses
 )
 
 // event is what one of the On… methods was told.
 type event struct {
 	kind    kind
-	req     HandlerReq // Model and Lease of the reports too
+	req     HandlerReq // requested, cancelled
+	model   string     // of a report
+	lease   uint64
 	err     error
 	targets []string
 	timeout time.Duration
 }
 
-// effect is an effect that is decided and not carried out.
-type effect struct {
-	kind    kind
-	req     HandlerReq
-	err     error
-	ids     []string
-	timeout time.Duration
-}
-
-// receive returns the place for an event that has come: it is the present event,
-// or waits in the inbox if the call comes from within a step (R17).
-func (f *FIFO) receive(k kind) *event {
-	ev := &f.event
-	if f.handling || f.pending {
-		f.inbox = append(f.inbox, event{})
-		ev = &f.inbox[len(f.inbox)-1]
+// receive returns the place for an event that has come: it is the next one, or waits
+// in the inbox if the call comes from within a step.
+func (s *step) receive(k kind) *event {
+	ev := &s.event
+	if s.active || s.pending {
+		s.inbox = append(s.inbox, event{})
+		ev = &s.inbox[len(s.inbox)-1]
 	} else {
-		f.pending = true
+		s.pending = true
 	}
 	ev.kind = k
 	return ev
 }
 
 // run handles what has come, unless a step is under way that will.
-func (f *FIFO) run() {
-	if f.handling {
+func (s *step) run() {
+	if s.active {
 		return
 	}
-	f.handling = true
-	defer f.leave()
-	for f.pending {
-		f.step()
-		f.next()
-	}
-	f.handling = false
-}
-
-// next makes the next event of the inbox the present one.
-func (f *FIFO) next() {
-	if len(f.inbox) == 0 {
-		return
-	}
-	f.event, f.pending = f.inbox[0], true
-	f.inbox[0] = event{}
-	if f.inbox = f.inbox[1:]; len(f.inbox) == 0 {
-		f.inbox = nil
-	}
-}
-
-// leave ends the handling of events that a panic cuts short. What the step has
-// decided stays, and the next event completes it: the newcomer waits, the effects
-// that are owed are carried out, the queue moves.
-func (f *FIFO) leave() {
-	if !f.handling {
-		return
-	}
-	f.handling = false
-	f.moving = true
-	if f.arriving {
-		f.arriving = false
-		f.clocked = true // The clock, too, is somebody's code that may panic: its last time will do.
-		f.enqueue(f.record(f.event.req.Model))
-	}
-	if !f.pending {
-		f.next()
-	}
-}
-
-// step handles the present event. One that completes a step has no look of its
-// own, so that a Swapper that always panics does not keep it from being handled.
-func (f *FIFO) step() {
-	f.fresh, f.clocked = false, false
-	f.renew()
-	if len(f.outbox) > 0 {
-		f.flush()
-	}
-	if !f.looked && f.down == nil && f.event.kind != shutDown {
-		f.looked = true
-		f.look()
-		f.renew()
-	}
-	f.pending = false
-	if f.down != nil {
-		f.refuseAfterShutdown()
-	} else {
-		f.handle()
-		f.settle()
-		f.tellAll()
-	}
-	if len(f.loose) > 0 {
-		f.sweep()
-	}
-	f.looked = false
-}
-
-// handle hands the event to the rule that it is for.
-func (f *FIFO) handle() {
-	switch ev := &f.event; ev.kind {
-	case requested:
-		f.request(&ev.req)
-	case cancelled:
-		f.cancel(ev.req.Respond)
-	case swapDone:
-		f.swapDone(ev.req.Model, ev.err)
-	case serveDone:
-		f.serveDone(ev.req.Model, ev.req.Lease)
-	case unloaded:
-		f.unload(ev.targets, ev.timeout)
-	case shutDown:
-		f.shutdown(ev.err)
-	}
-}
-
-// now reads the clock, once per step.
-func (f *FIFO) now() time.Time {
-	if !f.clocked {
-		f.clock, f.clocked = f.opts.Now(), true
-	}
-	return f.clock
-}
-
-// owe notes an effect for flush. What several callers are owed is decided as one,
-// so that a panic in one answer does not lose the others.
-func (f *FIFO) owe(e effect) { f.outbox = append(f.outbox, e) }
-
-// flush carries out the effects that are owed, in order.
-func (f *FIFO) flush() {
-	for len(f.outbox) > 0 {
-		e := f.outbox[0]
-		if e.kind == stopProcesses {
-			e.ids = f.knownOf(e.ids)
+	s.active = true
+	defer s.leave()
+	for s.pending {
+		if s.failed != nil {
+			s.failStop()
 		}
-		f.outbox[0] = effect{}
-		f.outbox = f.outbox[1:]
-		f.carryOut(e)
+		s.begin()
+		s.handle(&s.event)
+		s.next()
 	}
-	f.outbox = nil
+	s.active = false
 }
 
-// knownOf returns those of ids that the host knows.
-func (f *FIFO) knownOf(ids []string) (known []string) {
-	for _, id := range ids {
-		if _, ok := f.eff.ModelState(id); ok {
-			known = append(known, id)
-		}
-	}
-	return known
+// begin begins the step of the pending event.
+func (s *step) begin() {
+	s.pending, s.timed, s.unblocked = false, false, false
+	s.unsettled = s.event.kind == requested
 }
 
-// carryOut carries out an effect.
-func (f *FIFO) carryOut(e effect) {
-	switch e.kind {
-	case grantError:
-		f.eff.GrantError(e.req, e.err)
-	case cancelSwap:
-		f.canceler.CancelSwap(e.ids[0])
-	case stopProcesses:
-		if len(e.ids) > 0 {
-			f.changed()
-			f.eff.StopProcesses(e.timeout, e.ids)
-			f.clocked = false // It may have taken its time, which belongs to no load.
-		}
-	}
-}
-
-// debug writes a log line, which costs nothing while Debug is off.
-func (f *FIFO) debug(msg string, model string, err error) {
-	if !f.log.Enabled(context.Background(), slog.LevelDebug) {
+// next makes the next event of the inbox the pending one.
+func (s *step) next() {
+	if len(s.inbox) == 0 {
 		return
 	}
-	f.log.Debug(msg, "model", model, "err", err)
+	s.event, s.pending = s.inbox[0], true
+	s.inbox[0] = event{}
+	if s.inbox = s.inbox[1:]; len(s.inbox) == 0 {
+		s.inbox = nil
+	}
 }
+
+// leave ends a step that did not return: because of a panic, which goes on, or
+// because the goroutine ends (runtime.Goexit).
+func (s *step) leave() {
+	if !s.active {
+		return
+	}
+	value := recover()
+	s.active = false
+	s.failed = panicError(ErrShutdown, value)
+	if s.unsettled {
+		s.unsettled = false
+		req := s.event.req
+		s.orphan = &req
+	}
+	if !s.pending {
+		s.next()
+	}
+	if value != nil {
+		panic(value)
+	}
+}
+
+// failStop shuts the scheduler down after a panic. If it panics too, the next event
+// goes on with it.
+func (s *step) failStop() {
+	s.timed = false
+	err := s.failed
+	s.failed = nil
+	s.fail(err)
+}
+
+// takeOrphan returns the request whose step a panic has cut short, nil if there is
+// none, and leaves it to the caller.
+func (s *step) takeOrphan() *HandlerReq {
+	orphan := s.orphan
+	s.orphan = nil
+	return orphan
+}
+
+// settled notes that the request of this step has an answer, or a place in the
+// queue. It is called before the answer is given: an effect that panics counts as
+// carried out.
+func (s *step) settled() { s.unsettled = false }
+
+// arriving reports whether the request of this step names the model and is yet to be
+// settled.
+func (s *step) arriving(model string) bool { return s.unsettled && s.event.req.Model == model }
+
+// unblock notes that something no longer holds others back, so that the queue moves
+// before the step ends.
+func (s *step) unblock() { s.unblocked = true }
+
+// moves reports whether the queue has to move, and forgets it.
+func (s *step) moves() bool {
+	moves := s.unblocked
+	s.unblocked = false
+	return moves
+}
+
+// time reads the clock, once per step.
+func (s *step) time() time.Time {
+	if !s.timed {
+		s.now, s.timed = s.clock(), true
+	}
+	return s.now
+}
+
+// passTime notes that time may have passed since the clock was read. Outside a step
+// it has.
+func (s *step) passTime() { s.timed = false }

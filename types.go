@@ -23,6 +23,9 @@ var (
 	// ErrCoolingDown: the model failed to load a short time ago. It comes inside a
 	// [*RetryError].
 	ErrCoolingDown = errors.New("scheduler: model cooling down")
+	// ErrPolicy: the policy has refused the model, or the host's own code panicked
+	// when it was asked about it.
+	ErrPolicy = errors.New("scheduler: refused by the policy")
 	// ErrShutdown: the scheduler was shut down without an error of its own.
 	ErrShutdown = errors.New("scheduler: shut down")
 )

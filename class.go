@@ -1,0 +1,301 @@
+package scheduler
+
+// class holds the waiting requests of one model and one priority. Tenants take
+// turns in it (round robin: Nagle, On Packet Switches with Infinite Storage,
+// 1987).
+//
+// The classes of a line are a treap (Seidel and Aragon, Randomized Search Trees,
+// 1996): a search tree by priority, a heap by weight, and hence balanced whatever
+// the priorities are. Each node knows the oldest request of its subtree.
+type class struct {
+	priority    int
+	weight      uint64
+	left, right *class   // higher and lower priorities
+	oldest      *request // of this class and those below it in the tree
+
+	head, tail *request // by arrival
+	turn       *turn    // whose turn it is; the others follow in a ring
+	turns      map[string]*turn
+}
+
+// turn holds the requests of one tenant in a class.
+type turn struct {
+	tenant     string
+	head, tail *request // by arrival; nil once the tenant has none
+	prev, next *turn    // in the ring
+}
+
+// weights makes the weights of a treap: a fixed sequence, so that the same events
+// build the same trees (R18). It is SplitMix64 (Steele, Lea and Flood, 2014).
+type weights uint64
+
+// next returns the next weight.
+func (w *weights) next() uint64 {
+	*w += 0x9e3779b97f4a7c15
+	z := uint64(*w)
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}
+
+// push adds r to its class in l, which it makes if there is none.
+func (l *line) push(r *request, w *weights) {
+	c := l.classes.find(r.priority)
+	if c == nil {
+		c = &class{priority: r.priority, weight: w.next()}
+		c.append(r)
+		l.classes = l.classes.insert(c)
+		return
+	}
+	c.append(r) // It is younger than c.oldest, which stays.
+}
+
+// pull takes r out of l.
+func (l *line) pull(r *request) {
+	c := r.class
+	oldest := c.head == r
+	c.delete(r)
+	switch {
+	case c.head == nil:
+		l.classes = l.classes.remove(c)
+	case oldest:
+		l.classes.refresh(c.priority)
+	}
+}
+
+// append adds r at the end of its tenant's requests.
+func (c *class) append(r *request) {
+	t := c.turnOf(r.tenant)
+	if t == nil {
+		t = c.join(r.tenant)
+	}
+	r.class, r.turn = c, t
+	if r.prev = t.tail; r.prev == nil {
+		t.head = r
+	} else {
+		r.prev.next = r
+	}
+	t.tail = r
+	if r.older = c.tail; r.older == nil {
+		c.head = r
+	} else {
+		r.older.newer = r
+	}
+	c.tail = r
+}
+
+// delete takes r out of its tenant's requests. A tenant without requests leaves the
+// ring.
+func (c *class) delete(r *request) {
+	t := r.turn
+	if r.prev == nil {
+		t.head = r.next
+	} else {
+		r.prev.next = r.next
+	}
+	if r.next == nil {
+		t.tail = r.prev
+	} else {
+		r.next.prev = r.prev
+	}
+	if r.older == nil {
+		c.head = r.newer
+	} else {
+		r.older.newer = r.newer
+	}
+	if r.newer == nil {
+		c.tail = r.older
+	} else {
+		r.newer.older = r.older
+	}
+	r.prev, r.next, r.older, r.newer = nil, nil, nil, nil
+	if t.head == nil {
+		c.unlink(t)
+		delete(c.turns, t.tenant)
+	}
+}
+
+// turnOf returns the turn of a tenant, nil if it has no request in c.
+func (c *class) turnOf(tenant string) *turn {
+	if t := c.turn; t == nil || t.tenant == tenant {
+		return t
+	}
+	return c.turns[tenant]
+}
+
+// join puts a tenant behind the others.
+func (c *class) join(tenant string) *turn {
+	t := &turn{tenant: tenant}
+	if c.turn != nil && c.turns == nil { // One tenant alone needs no map.
+		c.turns = map[string]*turn{c.turn.tenant: c.turn}
+	}
+	if c.turns != nil {
+		c.turns[tenant] = t
+	}
+	c.link(t)
+	return t
+}
+
+// link puts t behind the others in the ring.
+func (c *class) link(t *turn) {
+	if c.turn == nil {
+		t.prev, t.next, c.turn = t, t, t
+		return
+	}
+	t.prev, t.next = c.turn.prev, c.turn
+	t.prev.next, t.next.prev = t, t
+}
+
+// unlink takes t out of the ring.
+func (c *class) unlink(t *turn) {
+	if c.turn == t {
+		c.turn = t.next
+	}
+	if c.turn == t {
+		c.turn = nil
+	}
+	t.prev.next, t.next.prev = t.next, t.prev
+}
+
+// pass puts t, whose request was granted, behind the other tenants. One that has no
+// request left has left the ring already.
+func (c *class) pass(t *turn) {
+	if t.head == nil {
+		return
+	}
+	c.unlink(t)
+	c.link(t)
+}
+
+// next returns the request of c whose turn it is among those that arrived up to
+// limit. There is one.
+func (c *class) next(limit uint64) *request {
+	t := c.turn
+	for t.head.arrival > limit {
+		t = t.next
+	}
+	return t.head
+}
+
+// first returns the request that ranks first among those of the tree that arrived
+// up to limit, nil if there is none.
+func (c *class) first(limit uint64) *request {
+	if c == nil || c.oldest.arrival > limit {
+		return nil
+	}
+	if r := c.left.first(limit); r != nil {
+		return r
+	}
+	if c.head.arrival <= limit {
+		return c.next(limit)
+	}
+	return c.right.first(limit)
+}
+
+// each yields the requests of the tree by priority, then arrival, and reports
+// whether to go on.
+func (c *class) each(yield func(*request) bool) bool {
+	if c == nil {
+		return true
+	}
+	if !c.left.each(yield) {
+		return false
+	}
+	for r := c.head; r != nil; r = r.newer {
+		if !yield(r) {
+			return false
+		}
+	}
+	return c.right.each(yield)
+}
+
+// find returns the class of a priority, nil if the tree has none.
+func (c *class) find(priority int) *class {
+	for c != nil && c.priority != priority {
+		c = *c.child(priority)
+	}
+	return c
+}
+
+// child returns the side of c on which a priority belongs.
+func (c *class) child(priority int) **class {
+	if priority > c.priority {
+		return &c.left
+	}
+	return &c.right
+}
+
+// insert puts a class into the tree and returns its root.
+func (c *class) insert(added *class) *class {
+	if c == nil || added.weight > c.weight {
+		added.left, added.right = c.split(added.priority)
+		added.update()
+		return added
+	}
+	child := c.child(added.priority)
+	*child = (*child).insert(added)
+	c.update()
+	return c
+}
+
+// remove takes a class out of the tree and returns its root.
+func (c *class) remove(removed *class) *class {
+	if c == removed {
+		return merge(c.left, c.right)
+	}
+	child := c.child(removed.priority)
+	*child = (*child).remove(removed)
+	c.update()
+	return c
+}
+
+// refresh updates the nodes from the root to a priority.
+func (c *class) refresh(priority int) {
+	if c.priority != priority {
+		(*c.child(priority)).refresh(priority)
+	}
+	c.update()
+}
+
+// split divides the tree into the priorities above and below one that it does not
+// hold.
+func (c *class) split(priority int) (above, below *class) {
+	if c == nil {
+		return nil, nil
+	}
+	if c.priority > priority {
+		c.right, below = c.right.split(priority)
+		c.update()
+		return c, below
+	}
+	above, c.left = c.left.split(priority)
+	c.update()
+	return above, c
+}
+
+// merge joins two trees, where all priorities of a are above those of b.
+func merge(a, b *class) *class {
+	switch {
+	case a == nil:
+		return b
+	case b == nil:
+		return a
+	case a.weight > b.weight:
+		a.right = merge(a.right, b)
+		a.update()
+		return a
+	}
+	b.left = merge(a, b.left)
+	b.update()
+	return b
+}
+
+// update finds the oldest request of c and its children.
+func (c *class) update() {
+	c.oldest = c.head
+	for _, child := range []*class{c.left, c.right} {
+		if child != nil && child.oldest.arrival < c.oldest.arrival {
+			c.oldest = child.oldest
+		}
+	}
+}

@@ -1,0 +1,96 @@
+package scheduler
+
+import "fmt"
+
+// swapDone handles the report of a swap. A load that succeeds serves the requests it
+// was made for without another question (R4), and a failure is their answer (R10).
+func (f *FIFO) swapDone(name string, err error) {
+	s := f.swaps.of(name)
+	if s == nil {
+		f.ignore("swap done", name)
+		return
+	}
+	f.debug("swap done", name, err)
+	m := f.models.record(name)
+	ready := f.see(name).ready
+	f.endSwap(m, s)
+	if err == nil && s.loads && ready {
+		m.history.readySince = f.step.time()
+	}
+	switch {
+	case s.abandoned:
+		f.abandonedDone(m, s, err)
+	case err != nil:
+		f.swapFailed(m, err)
+	case !ready:
+		f.swapFailed(m, fmt.Errorf("%w: %q", ErrNotReady, name))
+	default:
+		f.swapSucceeded(m, s)
+	}
+}
+
+// endSwap takes s, the swap of m, off the books.
+func (f *FIFO) endSwap(m *model, s *swap) {
+	for _, name := range s.evict {
+		// What the swap has stopped will be ready anew; what it has not stopped was
+		// ready all the while, so that its time goes on.
+		if e := f.models.record(name); !f.see(name).ready {
+			e.history.stopped()
+		}
+	}
+	f.swaps.remove(s)
+	f.queue.setLoading(&m.line, false)
+	f.changed()
+	f.step.unblock()
+}
+
+// swapFailed handles the failure of a swap of m.
+func (f *FIFO) swapFailed(m *model, err error) {
+	f.counters.SwapsFailed++
+	if f.opts.Cooldown > 0 {
+		m.cooldown.fail(f.step.time(), f.opts.Cooldown, err)
+	}
+	f.fail(m, err)
+}
+
+// swapSucceeded handles the success of s, a swap of m.
+func (f *FIFO) swapSucceeded(m *model, s *swap) {
+	m.cooldown.clear()
+	if s.loads {
+		f.prices.learnLoad(&m.history, f.step.time().Sub(s.started))
+	}
+	if f.serve(m) > 0 {
+		f.swaps.cancelled = false
+	}
+	f.positions.requeue(&m.line)
+}
+
+// abandonedDone handles the report of a swap that was abandoned. It changes nothing
+// but the books, except that an unload sticks: a model that has come up after all is
+// stopped again, unless a request waits for it (R12).
+func (f *FIFO) abandonedDone(m *model, s *swap, err error) {
+	if err == nil && s.unloaded && f.oldest(m) == nil {
+		f.stop([]string{m.name}, s.timeout)
+	}
+}
+
+// serveDone handles the end of a lease. Without a number it is the oldest of the
+// model (R11).
+func (f *FIFO) serveDone(name string, lease uint64) {
+	if m := f.models.find(name); lease == 0 && m != nil {
+		lease = f.leases.oldest(&m.account)
+	}
+	a := f.leases.end(lease)
+	if a == nil {
+		f.ignore("serve done", name)
+		return
+	}
+	f.models.touch(a.owner)
+	f.step.unblock()
+}
+
+// ignore counts a report that cannot be true.
+func (f *FIFO) ignore(what, model string) {
+	f.counters.Ignored++
+	f.log.Warn("ignored a report: there is no such "+what, "model", model)
+}

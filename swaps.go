@@ -1,0 +1,115 @@
+package scheduler
+
+import (
+	"slices"
+	"time"
+)
+
+// swaps is the book of the outstanding swaps: no two of them collide (R5), and
+// there is at most one for each target (R4). The zero value is an empty book.
+type swaps struct {
+	byTarget map[string]*swap
+	leaving  map[string]*swap // by the models that they stop
+	changes  int              // swaps added and removed so far
+	// cancelled: a load was cancelled because nobody waited for it, and no load has
+	// served anybody since (R14).
+	cancelled bool
+}
+
+// swap is an outstanding swap.
+type swap struct {
+	intent
+	started   time.Time
+	loads     bool          // its target was not ready when it started
+	abandoned bool          // its report serves nobody (R12, R14)
+	unloaded  bool          // its target is stopped again if it succeeds
+	timeout   time.Duration // of that unload
+}
+
+// intent is a swap that might start.
+type intent struct {
+	target string
+	evict  []string
+}
+
+// stops reports whether the swap would stop the model. A nil intent stops none.
+func (i *intent) stops(model string) bool {
+	return i != nil && slices.Contains(i.evict, model)
+}
+
+// collides reports whether two swaps collide: one stops the other's target, or both
+// stop the same model.
+func (i *intent) collides(other *intent) bool {
+	return i.stops(other.target) || other.stops(i.target) || slices.ContainsFunc(i.evict, other.stops)
+}
+
+// add enters a swap, which collides with no other, and returns it.
+func (b *swaps) add(i intent, started time.Time, loads bool) *swap {
+	if b.byTarget == nil {
+		b.byTarget, b.leaving = make(map[string]*swap), make(map[string]*swap)
+	}
+	s := &swap{intent: i, started: started, loads: loads}
+	b.byTarget[s.target] = s
+	for _, model := range s.evict {
+		b.leaving[model] = s
+	}
+	b.changes++
+	return s
+}
+
+// remove takes s off the book: it has reported.
+func (b *swaps) remove(s *swap) {
+	delete(b.byTarget, s.target)
+	for _, model := range s.evict {
+		delete(b.leaving, model)
+	}
+	b.changes++
+}
+
+// none reports whether no swap is outstanding.
+func (b *swaps) none() bool { return len(b.byTarget) == 0 }
+
+// of returns the swap whose target is the model, nil if there is none.
+func (b *swaps) of(model string) *swap {
+	if b.none() {
+		return nil
+	}
+	return b.byTarget[model]
+}
+
+// stopping returns the swap that stops the model, nil if there is none.
+func (b *swaps) stopping(model string) *swap {
+	if b.none() {
+		return nil
+	}
+	return b.leaving[model]
+}
+
+// colliding appends to on the targets of the swaps that i would collide with,
+// sorted, and returns it.
+func (b *swaps) colliding(i *intent, on []string) []string {
+	if b.none() {
+		return on
+	}
+	if s := b.leaving[i.target]; s != nil {
+		on = append(on, s.target)
+	}
+	for _, model := range i.evict {
+		if s := b.byTarget[model]; s != nil {
+			on = append(on, s.target)
+		}
+		if s := b.leaving[model]; s != nil {
+			on = append(on, s.target)
+		}
+	}
+	slices.Sort(on)
+	return slices.Compact(on)
+}
+
+// abandon notes that the report of s serves nobody, and reports whether that is
+// news.
+func (b *swaps) abandon(s *swap) bool {
+	news := !s.abandoned
+	s.abandoned = true
+	return news
+}

@@ -1,0 +1,180 @@
+package scheduler
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// cancel handles a caller that has left (R14).
+func (f *FIFO) cancel(req *HandlerReq) {
+	if r := f.queue.find(req.Respond); r != nil {
+		m := r.line.owner
+		f.drop(r)
+		f.oldest(m) // Those left may have left too, without saying so.
+	}
+}
+
+// unload handles an unload: the answers, the loads, the processes (R12). The queue
+// moves after that.
+func (f *FIFO) unload(targets []string, timeout time.Duration) {
+	f.policy.expire()
+	f.step.unblock()
+	var left []*request
+	for _, name := range targets {
+		if m := f.models.find(name); m != nil {
+			left = slices.AppendSeq(left, m.line.requests())
+			f.leases.writeOff(&m.account)
+			m.cooldown.clear()
+			m.history.stopped()
+		}
+	}
+	f.failAll(left, func(r *request) error { return fmt.Errorf("%w: %q", ErrModelUnloaded, r.req.Model) })
+	for _, name := range targets {
+		if s := f.swaps.of(name); s != nil {
+			s.unloaded, s.timeout = true, timeout
+			f.abandon(s)
+		}
+	}
+	f.stop(targets, timeout)
+}
+
+// abandon leaves a swap to itself: it stays on the books until its report, which
+// serves nobody. The host is told, once, if it can cancel.
+func (f *FIFO) abandon(s *swap) {
+	if !f.swaps.abandon(s) {
+		return
+	}
+	f.queue.setLoading(&f.models.record(s.target).line, false)
+	f.counters.SwapsAbandoned++
+	if f.canceler != nil {
+		f.canceler.CancelSwap(s.target)
+	}
+}
+
+// stop stops the processes of those of models that the host knows.
+func (f *FIFO) stop(models []string, timeout time.Duration) {
+	var known []string
+	for _, name := range models {
+		if f.see(name).known {
+			known = append(known, name)
+		}
+	}
+	if len(known) == 0 {
+		return
+	}
+	f.changed()
+	f.eff.StopProcesses(timeout, known)
+	f.step.passTime() // It blocks, and the time it took is no part of a load that follows.
+}
+
+// shutdown handles the end: every request that waits gets the error (R15). A second
+// one finds none.
+func (f *FIFO) shutdown(err error) {
+	if f.down == nil {
+		f.down = err
+	}
+	var left []*request
+	for _, l := range f.queue.lines {
+		left = slices.AppendSeq(left, l.requests())
+	}
+	f.failAll(left, func(*request) error { return err })
+	f.endReservations()
+}
+
+// failStop handles a panic that has passed through to the run loop (R17).
+func (f *FIFO) failStop(err error) {
+	f.log.Error("a panic has shut the scheduler down", "err", err)
+	f.shutdown(err)
+	if orphan := f.step.takeOrphan(); orphan != nil {
+		f.counters.Requests++
+		f.counters.Failed++
+		f.eff.GrantError(*orphan, err)
+	}
+}
+
+// refuseAll handles the events that come after a shutdown: a request gets the error
+// at once, and anything else changes nothing.
+func (f *FIFO) refuseAll(ev *event) {
+	if ev.kind == requested {
+		f.counters.Refused++
+		f.refuse(&ev.req, f.down)
+	}
+}
+
+// fail answers every request that waits for m with err.
+func (f *FIFO) fail(m *model, err error) {
+	f.failAll(slices.Collect(m.line.requests()), func(*request) error { return err })
+}
+
+// failAll takes requests out and answers them with an error, in order of arrival.
+// Those whose callers have left get none. Each is taken out right before its answer,
+// so that a panic loses nobody.
+func (f *FIFO) failAll(requests []*request, reason func(*request) error) {
+	slices.SortFunc(requests, byArrival)
+	for _, r := range requests {
+		if !r.alive() {
+			f.drop(r)
+			continue
+		}
+		f.take(r)
+		f.counters.Failed++
+		f.eff.GrantError(r.req, reason(r))
+	}
+}
+
+// take makes r wait no more. The caller owes its answer.
+func (f *FIFO) take(r *request) {
+	l := r.line
+	f.positions.leave(r)
+	f.queue.remove(r)
+	if l.n == 0 {
+		f.models.touch(l.owner)
+		l.owner.answers.forget()
+	}
+}
+
+// drop takes r out because its caller has left. Where it was the last to wait for
+// its model, what that held back may move on (R14).
+func (f *FIFO) drop(r *request) {
+	l := r.line
+	f.take(r)
+	f.counters.Cancelled++
+	if l.n == 0 {
+		f.step.unblock()
+	}
+}
+
+// oldest returns the request that has waited longest for m, nil if there is none.
+// Requests before it whose callers have left are taken out.
+func (f *FIFO) oldest(m *model) *request {
+	for {
+		r := m.line.oldest()
+		if r == nil || r.alive() {
+			return r
+		}
+		f.drop(r)
+	}
+}
+
+// first returns the request that ranks first for m among those that arrived up to
+// limit, nil if there is none. Requests before it whose callers have left are taken
+// out.
+func (f *FIFO) first(m *model, limit uint64) *request {
+	for {
+		r := m.line.first(limit)
+		if r == nil || r.alive() {
+			return r
+		}
+		f.drop(r)
+	}
+}
+
+// meetAll takes out the requests at the old end of every line whose callers have
+// left.
+func (f *FIFO) meetAll() {
+	f.scratch.lines = append(f.scratch.lines[:0], f.queue.lines...)
+	for _, l := range f.scratch.lines {
+		f.oldest(l.owner)
+	}
+}
