@@ -48,18 +48,21 @@ func runTrace(t *testing.T, file string) {
 	}
 	w.finish(func(string) {})
 	w.mustHold(t)
+	want := string(text)
 	if *update {
 		if err := os.WriteFile(file, []byte(got), 0o666); err != nil {
 			t.Fatal(err)
 		}
-	} else if got != string(text) {
-		t.Errorf("%s", firstDifference(string(text), got))
+		want = got
 	}
-	if strings.Contains(string(text), "\npanic ") {
+	if got != want {
+		t.Errorf("%s", firstDifference(want, got))
+	}
+	if strings.Contains(want, "\npanic ") {
 		return // The reference knows no panics.
 	}
-	if got, _ := replay(t, string(text), newReferenceUnderTest); got != string(text) {
-		t.Errorf("reference: %s", firstDifference(string(text), got))
+	if got, _ := replay(t, want, newReferenceUnderTest); got != want {
+		t.Errorf("reference: %s", firstDifference(want, got))
 	}
 }
 
@@ -77,7 +80,7 @@ func replay(t *testing.T, text string, newSUT func(Swapper, Effects, FIFOOptions
 	for line := range strings.Lines(text) {
 		trimmed := strings.TrimSpace(line)
 		switch {
-		case trimmed == "":
+		case trimmed == "" || strings.HasPrefix(line, "#"):
 			skip = false
 			out.WriteString(line)
 			continue
@@ -87,10 +90,7 @@ func replay(t *testing.T, text string, newSUT func(Swapper, Effects, FIFOOptions
 			skip = true
 			continue
 		}
-		out.WriteString(line)
-		if strings.HasPrefix(line, "#") {
-			continue
-		}
+		out.WriteString(strings.TrimSuffix(line, "\n") + "\n")
 		if w == nil {
 			isSetup, err := s.parse(trimmed)
 			if err != nil {
