@@ -33,7 +33,8 @@ func (a *swapperAsked) mayAskAgain() { clear(a.asked) }
 //	fixed a=b,b,x …       always that answer
 //	hash SEED             an answer at random, the same for the same question
 //	random SEED           an answer at random
-//	budget ROOM a=SIZE …  a Planner: the least recently used go, size 1 if not said
+//	budget ROOM a=SIZE …  a Planner: the least recently used go, size 1 if not said;
+//	                      a=SIZE+MORE takes MORE besides while it loads
 //	panics                whenever it is asked
 func (w *world) newSwapper(line string) Swapper {
 	kind, args, _ := strings.Cut(line, " ")
@@ -133,21 +134,27 @@ func valueOf(words []string, key string) []string {
 // its size. Those that were used least recently go first, whether busy or not.
 func budget(words []string) func(string, []Resident) ([]string, error) {
 	room, _ := strconv.Atoi(words[0])
-	sizeOf := func(id string) int {
-		if v := valueOf(words[1:], id); v != nil {
-			n, _ := strconv.Atoi(v[0])
-			return n
+	sizeOf := func(id string, loading bool) int {
+		v := valueOf(words[1:], id)
+		if v == nil {
+			return 1
 		}
-		return 1
+		size, more, _ := strings.Cut(v[0], "+")
+		n, _ := strconv.Atoi(size)
+		if loading {
+			extra, _ := strconv.Atoi(more)
+			n += extra
+		}
+		return n
 	}
 	return func(target string, running []Resident) (evict []string, err error) {
-		left := room - sizeOf(target)
+		left := room - sizeOf(target, true)
 		if left < 0 {
 			return nil, fmt.Errorf("%s can never fit", target)
 		}
 		for _, r := range running {
 			if !r.Leaving {
-				left -= sizeOf(r.Model)
+				left -= sizeOf(r.Model, r.Loading)
 			}
 		}
 		order := slices.SortedStableFunc(slices.Values(running), func(a, b Resident) int { return int(a.LastUsed) - int(b.LastUsed) })
@@ -157,7 +164,7 @@ func budget(words []string) func(string, []Resident) ([]string, error) {
 			}
 			if !r.Leaving {
 				evict = append(evict, r.Model)
-				left += sizeOf(r.Model)
+				left += sizeOf(r.Model, r.Loading)
 			}
 		}
 		return evict, nil
