@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,23 +17,29 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the expected effects in testdata/traces")
 
-// TestTraces runs the scripted traces. A trace is a text of blocks:
+// TestTraces runs the scripted traces. A trace opens with a comment that says what
+// it shows (see TestTracesOpenWithTheirStory). Then come lines that make the host
+// (see setup.parse), and then blocks:
 //
 //	# why
 //	an input (see world.do)
 //	----
 //	an effect per line, and nothing else
 //
-// Lines before the first input with effects make the host: see parseSetup. At the
-// end everything may end by itself, and nobody may be left waiting.
+// At the end everything is left to end by itself, and no request may go on waiting.
 func TestTraces(t *testing.T) {
+	for _, file := range traceFiles(t) {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) { runTrace(t, file) })
+	}
+}
+
+// traceFiles returns the files of the traces.
+func traceFiles(t *testing.T) []string {
 	files, err := filepath.Glob("testdata/traces/*.txt")
 	if err != nil || len(files) < 100 {
 		t.Fatalf("%d traces, %v", len(files), err)
 	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) { runTrace(t, file) })
-	}
+	return files
 }
 
 // runTrace runs the trace in a file on the FIFO, and on the reference too where
@@ -63,6 +70,31 @@ func runTrace(t *testing.T, file string) {
 	}
 	if got, _ := replay(t, want, newReferenceUnderTest); got != want {
 		t.Errorf("reference: %s", firstDifference(want, got))
+	}
+}
+
+// TestTracesOpenWithTheirStory checks that each trace opens with a sentence and a
+// blank line, that its name begins with the rule that it shows, as in r08-, and that
+// no rule is without a trace.
+func TestTracesOpenWithTheirStory(t *testing.T) {
+	opening := regexp.MustCompile(`\A(?:# .+\n)*# .+\.\n\n`)
+	shown := make(map[string]bool)
+	for _, file := range traceFiles(t) {
+		if text, err := os.ReadFile(file); err != nil || !opening.Match(text) {
+			t.Errorf("%s opens with no sentence of its own, %v", file, err)
+		}
+		rule, _, _ := strings.Cut(filepath.Base(file), "-")
+		shown[rule] = true
+	}
+	for n := 1; n <= 19; n++ {
+		rule := fmt.Sprintf("r%02d", n)
+		if !shown[rule] {
+			t.Errorf("no trace shows %s", rule)
+		}
+		delete(shown, rule)
+	}
+	for rule := range shown {
+		t.Errorf("there is no rule %q, by which the name of a trace begins", rule)
 	}
 }
 
