@@ -20,13 +20,13 @@ var (
 // RULES.md.
 func TestCitedRulesExist(t *testing.T) {
 	rules := rulesOf(t)
-	for file, text := range textFiles(t) {
+	eachTextFile(t, func(path, text string) {
 		for _, cited := range ruleCitation.FindAllString(text, -1) {
 			if !slices.Contains(rules, cited) {
-				t.Errorf("%s cites %s, which RULES.md does not have", file, cited)
+				t.Errorf("%s cites %s, which RULES.md does not have", path, cited)
 			}
 		}
-	}
+	})
 }
 
 // TestEveryRuleHasATrace: for every rule there is a trace whose name begins with
@@ -48,13 +48,13 @@ func TestEveryRuleHasATrace(t *testing.T) {
 // RULES.md, and nothing cites another document by section. A reader of the
 // repository could not look it up.
 func TestCitationsCanBeFollowed(t *testing.T) {
-	for file, text := range textFiles(t) {
+	eachTextFile(t, func(path, text string) {
 		for i, line := range strings.Split(text, "\n") {
 			if strings.Contains(line, "DESIGN"+".md") || strings.Contains(line, "\u00a7") {
-				t.Errorf("%s:%d: cite RULES.md instead: %s", file, i+1, strings.TrimSpace(line))
+				t.Errorf("%s:%d: cite RULES.md instead: %s", path, i+1, strings.TrimSpace(line))
 			}
 		}
-	}
+	})
 }
 
 // rulesOf returns the rules that have a heading in RULES.md, each once.
@@ -71,9 +71,8 @@ func rulesOf(t *testing.T) (rules []string) {
 	return rules
 }
 
-// textFiles returns what is in the text files of the repository, by path.
-func textFiles(t *testing.T) map[string]string {
-	texts := make(map[string]string)
+// eachTextFile calls fn for every text file of the repository, by path.
+func eachTextFile(t *testing.T, fn func(path, text string)) {
 	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -82,7 +81,7 @@ func textFiles(t *testing.T) map[string]string {
 			return fs.SkipDir
 		case entry.Type().IsRegular():
 			if text := read(t, path); utf8.ValidString(text) {
-				texts[path] = text
+				fn(path, text)
 			}
 		}
 		return nil
@@ -90,5 +89,4 @@ func textFiles(t *testing.T) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return texts
 }
