@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// checkSwap checks invariants 1 and 2 of DESIGN.md §4, and R4 and R14, on a
+// checkSwap checks invariants 1 and 2 of RULES.md, and R4 and R14, on a
 // StartSwap.
 func (w *world) checkSwap(id string, evict []string) {
 	if w.swaps[id] != nil {

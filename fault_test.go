@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// onlyCompared are the faults that break nothing of DESIGN.md §4, but a rule: only
+// onlyCompared are the faults that break no invariant of RULES.md, only a rule: only
 // the comparison shows them.
 var onlyCompared = []fault{
 	faultUnloadFades, faultNeverReserves, faultNeverCloses, faultClosesAtOnce, faultHinders, faultDrainLatest,

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// TestServedAtOnceAllocatesNothing holds the promise of DESIGN.md §5.
+// TestServedAtOnceAllocatesNothing holds the costs in RULES.md.
 func TestServedAtOnceAllocatesNothing(t *testing.T) {
 	for _, running := range []int{1, 8, 64} {
 		t.Run(fmt.Sprint(running), func(t *testing.T) {
@@ -65,7 +65,7 @@ func (s *countedSwapper) EvictionFor(target string, running []string) []string {
 	return s.Swapper.EvictionFor(target, running)
 }
 
-// TestSwapperIsAskedSeldom holds the questions per event within DESIGN.md §5: for
+// TestSwapperIsAskedSeldom holds the questions per event within the costs in RULES.md: for
 // m models that wait and so many reservations, O(m + reservations) a report, as
 // many again for a swap that starts, and one a request.
 func TestSwapperIsAskedSeldom(t *testing.T) {
@@ -111,7 +111,7 @@ func TestSwapperIsAskedSeldom(t *testing.T) {
 
 // TestMemoryComesBack sends a million requests over fifty models, and a crowd of a
 // hundred thousand at once, and names that nobody knows: afterwards there is one
-// small entry per model (DESIGN.md §4.9), and the heap is as it was.
+// small entry per model (invariant 9 of RULES.md), and the heap is as it was.
 func TestMemoryComesBack(t *testing.T) {
 	const models = 50
 	h := newBenchHost(models, models)

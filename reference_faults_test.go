@@ -36,7 +36,7 @@ const (
 	faultSwapsFirst       fault = "starts a swap before it serves what is ready"    // R7
 	faultNoCooldown       fault = "ignores the cool-down"                           // R13
 	faultCooldownFlat     fault = "does not double the cool-down"                   // R13
-	faultKeepsUnknown     fault = "keeps the names of unknown models"               // §4.9
+	faultKeepsUnknown     fault = "keeps the names of unknown models"               // invariant 9
 	faultNoZero           fault = "does not tell who is being loaded for"           // R16
 )
 

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestGroupSwapperEvicts is the table of DESIGN.md §6: who stops for whom, by what
+// TestGroupSwapperEvicts is the rules of GroupSwapper in RULES.md: who stops for whom, by what
 // the two groups are.
 func TestGroupSwapperEvicts(t *testing.T) {
 	groups := []Group{
@@ -41,7 +41,7 @@ func TestGroupSwapperEvicts(t *testing.T) {
 	}
 }
 
-// TestGroupSwapperKeepsItsWord: what a Swapper owes (DESIGN.md §6), for every set
+// TestGroupSwapperKeepsItsWord: "What a Swapper owes" in RULES.md, for every set
 // of running models: its answer is part of the set, asks for nothing more once it
 // is carried out, does not shrink when more run, and leaves the set alone.
 func TestGroupSwapperKeepsItsWord(t *testing.T) {
