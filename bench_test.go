@@ -63,7 +63,7 @@ func (h *benchHost) GrantServe(req HandlerReq, id string) bool {
 func (h *benchHost) StopProcesses(time.Duration, []string) {}
 
 // serveAll ends what is in flight, and every swap, until nothing is left.
-func (h *benchHost) serveAll(f *FIFO) {
+func (h *benchHost) serveAll(f Scheduler) {
 	for len(h.granted) > 0 || len(h.swaps) > 0 {
 		granted := h.granted
 		h.granted = nil
@@ -92,6 +92,21 @@ func apart(models int) *GroupSwapper {
 	return s
 }
 
+// schedulers are what the benchmarks measure. Another one is a line here.
+var schedulers = []struct {
+	name   string
+	newSUT constructor
+}{
+	{"FIFO", newFIFOUnderTest},
+}
+
+// benchEach runs a benchmark for each scheduler.
+func benchEach(b *testing.B, bench func(b *testing.B, newSUT constructor)) {
+	for _, s := range schedulers {
+		b.Run(s.name, func(b *testing.B) { bench(b, s.newSUT) })
+	}
+}
+
 // BenchmarkYardstick is one request and its reply over two unbuffered channels
 // between two goroutines, which every request of a real host costs anyway. The
 // other figures are to be read in units of it, from the same run.
@@ -113,32 +128,35 @@ func BenchmarkYardstick(b *testing.B) {
 
 // BenchmarkServedAtOnce is one request for a model that is ready, and its end.
 func BenchmarkServedAtOnce(b *testing.B) {
-	for _, n := range []int{1, 8, 64} {
-		b.Run(fmt.Sprintf("running=%d", n), func(b *testing.B) {
-			h := newBenchHost(n, n)
-			f := NewFIFO("bench", nil, apart(n), h, FIFOOptions{})
-			req := HandlerReq{Model: benchModel(0), Respond: make(chan HandlerResp)}
-			b.ReportAllocs()
-			for b.Loop() {
-				f.OnRequest(req)
-				f.OnServeDone(h.granted[0])
-				h.granted = h.granted[:0]
-			}
-		})
-	}
+	benchEach(b, func(b *testing.B, newSUT constructor) {
+		for _, n := range []int{1, 8, 64} {
+			b.Run(fmt.Sprintf("running=%d", n), func(b *testing.B) {
+				h := newBenchHost(n, n)
+				f := newSUT(apart(n), h, FIFOOptions{}, 0)
+				req := HandlerReq{Model: benchModel(0), Respond: make(chan HandlerResp)}
+				b.ReportAllocs()
+				for b.Loop() {
+					f.OnRequest(req)
+					f.OnServeDone(h.granted[0])
+					h.granted = h.granted[:0]
+				}
+			})
+		}
+	})
 }
 
 // BenchmarkJoin is one request that joins a load, and its cancellation.
 func BenchmarkJoin(b *testing.B) {
-	h := newBenchHost(2, 1)
-	f := NewFIFO("bench", nil, &GroupSwapper{}, h, FIFOOptions{})
-	f.OnRequest(HandlerReq{Model: benchModel(1), Respond: make(chan HandlerResp)})
-	req := HandlerReq{Model: benchModel(1), Respond: make(chan HandlerResp), PositionCh: make(chan int, 1)}
-	b.ReportAllocs()
-	for b.Loop() {
-		f.OnRequest(req)
-		f.OnCancel(req)
-	}
+	benchEach(b, func(b *testing.B, newSUT constructor) {
+		f := newSUT(&GroupSwapper{}, newBenchHost(2, 1), FIFOOptions{}, 0)
+		f.OnRequest(HandlerReq{Model: benchModel(1), Respond: make(chan HandlerResp)})
+		req := HandlerReq{Model: benchModel(1), Respond: make(chan HandlerResp), PositionCh: make(chan int, 1)}
+		b.ReportAllocs()
+		for b.Loop() {
+			f.OnRequest(req)
+			f.OnCancel(req)
+		}
+	})
 }
 
 // crowd returns n requests over 16 models, none of them the first, which is busy.
@@ -154,79 +172,89 @@ func crowd(n int) []HandlerReq {
 	return reqs
 }
 
-// busyFIFO returns a scheduler whose first model is ready and serves.
-func busyFIFO(models int) (*benchHost, *FIFO) {
+// busyScheduler returns a scheduler whose first model is ready and serves.
+func busyScheduler(models int, newSUT constructor) (*benchHost, sut) {
 	h := newBenchHost(models, 1)
-	f := NewFIFO("bench", nil, &GroupSwapper{}, h, FIFOOptions{})
+	f := newSUT(&GroupSwapper{}, h, FIFOOptions{}, 0)
 	f.OnRequest(HandlerReq{Model: benchModel(0)})
 	return h, f
 }
 
-var sizes = []int{100, 1_000, 10_000, 100_000}
+// benchSizes runs a benchmark of n requests for each scheduler and several n.
+func benchSizes(b *testing.B, bench func(b *testing.B, n int, newSUT constructor)) {
+	benchEach(b, func(b *testing.B, newSUT constructor) {
+		for _, n := range []int{100, 1_000, 10_000, 100_000} {
+			b.Run(fmt.Sprintf("n=%d", n), func(b *testing.B) {
+				bench(b, n, newSUT)
+				perRequest(b, n)
+			})
+		}
+	})
+}
 
 // BenchmarkQueued is n requests over 16 models that queue behind a busy one and
 // are then all served. The figure to read is ns/request.
 func BenchmarkQueued(b *testing.B) {
-	for _, n := range sizes {
-		b.Run(fmt.Sprintf("n=%d", n), func(b *testing.B) {
-			reqs := crowd(n)
-			b.ReportAllocs()
-			for b.Loop() {
-				h, f := busyFIFO(17)
-				for _, req := range reqs {
-					f.OnRequest(req)
-				}
-				h.serveAll(f)
-				if c := f.counters; c.Granted != uint64(n+1) {
-					b.Fatalf("%d of %d served", c.Granted, n+1)
-				}
+	benchSizes(b, func(b *testing.B, n int, newSUT constructor) {
+		reqs := crowd(n)
+		b.ReportAllocs()
+		for b.Loop() {
+			h, f := busyScheduler(17, newSUT)
+			for _, req := range reqs {
+				f.OnRequest(req)
 			}
-			perRequest(b, n)
-		})
-	}
+			h.serveAll(f)
+			allServed(b, f, n+1)
+		}
+	})
 }
 
 // BenchmarkCancel is n waiting requests cancelled in random order. The figure to
 // read is ns/request, which includes their arrival.
 func BenchmarkCancel(b *testing.B) {
-	for _, n := range sizes {
-		b.Run(fmt.Sprintf("n=%d", n), func(b *testing.B) {
-			reqs := crowd(n)
-			order := rand.New(rand.NewPCG(1, 2)).Perm(n)
-			b.ReportAllocs()
-			for b.Loop() {
-				_, f := busyFIFO(17)
-				for _, req := range reqs {
-					f.OnRequest(req)
-				}
-				for _, i := range order {
-					f.OnCancel(reqs[i])
-				}
-				if f.queue.waiting != 0 {
-					b.Fatal("somebody waits still")
-				}
+	benchSizes(b, func(b *testing.B, n int, newSUT constructor) {
+		reqs := crowd(n)
+		order := rand.New(rand.NewPCG(1, 2)).Perm(n)
+		b.ReportAllocs()
+		for b.Loop() {
+			_, f := busyScheduler(17, newSUT)
+			for _, req := range reqs {
+				f.OnRequest(req)
 			}
-			perRequest(b, n)
-		})
-	}
+			for _, i := range order {
+				f.OnCancel(reqs[i])
+			}
+			if waiting := f.Snapshot().Waiting; len(waiting) != 0 {
+				b.Fatalf("%d wait still", len(waiting))
+			}
+		}
+	})
 }
 
 // BenchmarkDrain is 100 models that wait, one request each, and are loaded and
 // served one after another. The figure to read is ns/request.
 func BenchmarkDrain(b *testing.B) {
 	const models = 100
-	b.ReportAllocs()
-	for b.Loop() {
-		h, f := busyFIFO(models + 1)
-		for i := range models {
-			f.OnRequest(HandlerReq{Model: benchModel(1 + i), PositionCh: make(chan int, 1)})
+	benchEach(b, func(b *testing.B, newSUT constructor) {
+		b.ReportAllocs()
+		for b.Loop() {
+			h, f := busyScheduler(models+1, newSUT)
+			for i := range models {
+				f.OnRequest(HandlerReq{Model: benchModel(1 + i), PositionCh: make(chan int, 1)})
+			}
+			h.serveAll(f)
+			allServed(b, f, models+1)
 		}
-		h.serveAll(f)
-		if c := f.counters; c.Granted != models+1 {
-			b.Fatalf("%d of %d served", c.Granted, models+1)
-		}
+		perRequest(b, models)
+	})
+}
+
+// allServed fails the test unless n requests were granted, and no more.
+func allServed(t testing.TB, s sut, n int) {
+	t.Helper()
+	if granted := s.Snapshot().Counters.Granted; granted != uint64(n) {
+		t.Fatalf("%d of %d served", granted, n)
 	}
-	perRequest(b, models)
 }
 
 // perRequest reports the time per request of iterations with n requests each.

@@ -21,10 +21,8 @@ type pair struct {
 // newPair makes a pair whose reference commits a fault, "" for none.
 func newPair(s setup, commits fault) *pair {
 	return &pair{
-		fifo: newWorld(s, newFIFOUnderTest),
-		slow: newWorld(s, func(sw Swapper, eff Effects, opts FIFOOptions) sut {
-			return newReference(sw, eff, opts, commits)
-		}),
+		fifo:  newWorld(s, newFIFOUnderTest),
+		slow:  newWorld(s, committing(commits)),
 		setup: s,
 	}
 }
@@ -32,9 +30,7 @@ func newPair(s setup, commits fault) *pair {
 // tell tells both the same and returns what differs, "" if nothing does.
 func (p *pair) tell(line string) string {
 	p.done = append(p.done, line)
-	one := p.fifo.step(func() { must(p.fifo.do(line)) })
-	two := p.slow.step(func() { must(p.slow.do(line)) })
-	return p.compare(one, two)
+	return p.compare(p.fifo.tell(line), p.slow.tell(line))
 }
 
 // compare compares the effects of a step and the state after it.
@@ -42,37 +38,32 @@ func (p *pair) compare(one, two []string) string {
 	if !slices.Equal(one, two) {
 		return fmt.Sprintf("the FIFO:\n  %s\nthe reference:\n  %s", strings.Join(one, "\n  "), strings.Join(two, "\n  "))
 	}
-	if a, b := comparable(p.fifo.before), comparable(p.slow.before); !sameSnapshot(a, b) {
+	if a, b := comparable(p.fifo.before), comparable(p.slow.before); !reflect.DeepEqual(a, b) {
 		return fmt.Sprintf("the snapshot of the FIFO:\n  %s\nof the reference:\n  %s", strings.Join(show(a), "\n  "), strings.Join(show(b), "\n  "))
 	}
 	return ""
 }
 
-// sameSnapshot reports whether two Snapshots say the same.
-func sameSnapshot(a, b Snapshot) bool {
-	sameSwap := func(a, b SwapStatus) bool {
-		same := slices.Equal(a.Evict, b.Evict)
-		a.Evict, b.Evict = nil, nil
-		return same && reflect.DeepEqual(a, b)
-	}
-	sameWait := func(a, b WaitStatus) bool {
-		same := slices.Equal(a.On, b.On)
-		a.On, b.On = nil, nil
-		return same && reflect.DeepEqual(a, b)
-	}
-	return slices.Equal(a.Models, b.Models) && slices.EqualFunc(a.Swaps, b.Swaps, sameSwap) &&
-		slices.EqualFunc(a.Waiting, b.Waiting, sameWait) && slices.Equal(a.Reserved, b.Reserved) &&
-		a.Drain == b.Drain && a.Counters == b.Counters
-}
-
-// comparable returns a Snapshot without what depends on when a model was looked at
-// last: a model that is ready does not cool down.
+// comparable returns a copy of a Snapshot without what depends on when a model was
+// looked at last: a model that is ready does not cool down. Lists are never nil.
 func comparable(s Snapshot) Snapshot {
-	s.Models = slices.Clone(s.Models)
+	s.Models = append([]ModelStatus{}, s.Models...)
 	for i := range s.Models {
 		s.Models[i].CoolingDown = 0
 	}
 	s.Models = slices.DeleteFunc(s.Models, func(m ModelStatus) bool { return m.InFlight == 0 && m.Waiting == 0 && m.Load == 0 })
+	s.Swaps = append([]SwapStatus{}, s.Swaps...)
+	for i := range s.Swaps {
+		s.Swaps[i].Evict = append([]string{}, s.Swaps[i].Evict...)
+	}
+	s.Waiting = append([]WaitStatus{}, s.Waiting...)
+	for i := range s.Waiting {
+		s.Waiting[i].On = append([]string{}, s.Waiting[i].On...)
+	}
+	s.Reserved = append([]Reservation{}, s.Reserved...)
+	for i := range s.Reserved {
+		s.Reserved[i].Plan = append([]string{}, s.Reserved[i].Plan...)
+	}
 	return s
 }
 
@@ -201,17 +192,17 @@ func TestExplore(t *testing.T) {
 	if testing.Short() {
 		total = 2 * time.Second
 	}
-	setups := []setup{
-		{models: []string{"a", "b"}},
-		{models: []string{"a", "b"}, limits: map[string]Limits{"a": {Concurrency: 1}, "b": {Concurrency: 1}}},
-		{models: []string{"a", "b", "c"}, swapper: "conflicts a/b b/c"},
-		{models: []string{"a", "b", "c"}, swapper: "budget 2 c=2"},
+	hosts := []string{
+		"host a b",
+		"host a b; options exact=1; limits a concurrency=1; limits b concurrency=1",
+		"host a b c; swapper conflicts a/b b/c",
+		"host a b c; swapper budget 2 c=2",
 	}
-	for _, s := range setups {
-		t.Run(fmt.Sprintf("%d models %s", len(s.models), s.swapper), func(t *testing.T) {
-			e := &explorer{t: t, setup: s, requests: 3, deadline: time.Now().Add(total / time.Duration(len(setups)))}
+	for _, host := range hosts {
+		t.Run(host, func(t *testing.T) {
+			e := &explorer{t: t, setup: hostOf(host), requests: 3, deadline: time.Now().Add(total / time.Duration(len(hosts)))}
 			depth := 0
-			for e.from(newPair(s, ""), depth+1) {
+			for e.from(newPair(e.setup, ""), depth+1) {
 				depth++
 			}
 			t.Logf("every sequence of %d events, %d sequences in all", depth, e.tried)

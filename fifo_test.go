@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"runtime"
 	"strings"
 	"testing"
@@ -16,7 +17,7 @@ func TestServedAtOnceAllocatesNothing(t *testing.T) {
 		t.Run(fmt.Sprint(running), func(t *testing.T) {
 			h := newBenchHost(running, running)
 			h.granted = make([]ServeDoneEvent, 0, 1)
-			f := NewFIFO("test", nil, apart(running), h, FIFOOptions{})
+			f := newFIFOUnderTest(apart(running), h, FIFOOptions{}, 0)
 			req := HandlerReq{Model: benchModel(0), Respond: make(chan HandlerResp)}
 			served := func() {
 				f.OnRequest(req)
@@ -33,7 +34,7 @@ func TestServedAtOnceAllocatesNothing(t *testing.T) {
 // TestReportsAllocateNothing holds the promise for reports that find requests
 // waiting which they do not help, and for cancels.
 func TestReportsAllocateNothing(t *testing.T) {
-	h, f := busyFIFO(3)
+	h, f := busyScheduler(3, newFIFOUnderTest)
 	h.granted = nil
 	f.OnRequest(HandlerReq{Model: benchModel(0)})
 	for range 10 {
@@ -74,7 +75,7 @@ func TestSwapperIsAskedSeldom(t *testing.T) {
 			h := newBenchHost(m+1, 1)
 			s := &countedSwapper{Swapper: &GroupSwapper{}}
 			now := epochOfTests
-			f := NewFIFO("test", nil, s, h, FIFOOptions{Now: func() time.Time { return now }})
+			f := newFIFOUnderTest(s, h, FIFOOptions{Now: func() time.Time { return now }}, 0)
 			most := func(what string, n int, event func()) {
 				t.Helper()
 				s.asked = 0
@@ -102,9 +103,7 @@ func TestSwapperIsAskedSeldom(t *testing.T) {
 					most("a serve done", each, func() { f.OnServeDone(done) })
 				}
 			}
-			if f.counters.Granted != uint64(3*m+1) {
-				t.Errorf("%d granted of %d", f.counters.Granted, 3*m+1)
-			}
+			allServed(t, f, 3*m+1)
 		})
 	}
 }
@@ -115,7 +114,7 @@ func TestSwapperIsAskedSeldom(t *testing.T) {
 func TestMemoryComesBack(t *testing.T) {
 	const models = 50
 	h := newBenchHost(models, models)
-	f := NewFIFO("test", nil, apart(models), h, FIFOOptions{Limits: func(string) Limits { return Limits{Concurrency: 4} }})
+	f := newFIFOUnderTest(apart(models), h, FIFOOptions{Limits: func(string) Limits { return Limits{Concurrency: 4} }}, 0)
 	rounds := func(n int) {
 		for i := range n {
 			f.OnRequest(HandlerReq{Model: benchModel(i % models), Respond: make(chan HandlerResp)})
@@ -139,11 +138,8 @@ func TestMemoryComesBack(t *testing.T) {
 	}
 	h.serveAll(f)
 	h.granted = nil
-	if left := leftovers(f); len(left) > 0 {
+	if left := leftBehind(f); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
-	}
-	if len(f.models.byName) != models {
-		t.Errorf("%d entries for %d models", len(f.models.byName), models)
 	}
 	if after := heapInUse(); after > before+1<<20 {
 		t.Errorf("the heap has grown from %d to %d bytes", before, after)
@@ -195,11 +191,14 @@ func TestFactorySharesItsSwapper(t *testing.T) {
 
 // TestCancelNeedsACanceler: Cancel says whether the scheduler can cancel.
 func TestCancelNeedsACanceler(t *testing.T) {
-	h, f := busyFIFO(2)
+	h, f := busyScheduler(2, newFIFOUnderTest)
 	req := HandlerReq{Model: benchModel(1), Respond: make(chan HandlerResp)}
 	f.OnRequest(req)
-	if !Cancel(f, req) || f.queue.waiting != 0 {
-		t.Errorf("not cancelled: %d wait", f.queue.waiting)
+	if waiting := f.Snapshot().Waiting; len(waiting) != 1 {
+		t.Fatalf("%d wait", len(waiting))
+	}
+	if !Cancel(f, req) || len(f.Snapshot().Waiting) != 0 {
+		t.Errorf("not cancelled: %+v", f.Snapshot().Waiting)
 	}
 	if Cancel(struct{ Scheduler }{f}, req) {
 		t.Error("cancelled by a Scheduler that cannot")
@@ -246,30 +245,34 @@ func TestErrorsSayWhatAndWhere(t *testing.T) {
 // TestHugeDurations: times that are absurdly long do not overflow.
 func TestHugeDurations(t *testing.T) {
 	const century = 100 * 365 * 24 * time.Hour
-	for _, opts := range []FIFOOptions{{Patience: century, Cooldown: century}, {Patience: 1<<63 - 1, Cooldown: 1<<63 - 1}} {
-		now := epochOfTests
-		opts.Now = func() time.Time { return now }
-		h := newBenchHost(2, 0)
-		f := NewFIFO("test", nil, &GroupSwapper{}, h, opts)
-		c := &cooldown{}
-		for range 40 {
-			c.fail(now, opts.Cooldown, errLoad)
-			if left := c.left(now); left <= 0 {
-				t.Fatalf("cooling down for %v after %d failures", left, c.failures)
+	for _, d := range []time.Duration{century, math.MaxInt64} {
+		s := hostOf("host a b")
+		s.opts.Patience, s.opts.Cooldown = d, d
+		t.Run(fmt.Sprint("cool-down ", d), func(t *testing.T) {
+			w := newWorld(s, newFIFOUnderTest)
+			for i := range 40 { // More than there are doublings in a Duration.
+				w.tell(fmt.Sprintf("request r%d a", i))
+				w.tell("swap-done a fail")
+				left := w.before.Models[0].CoolingDown
+				if left < min(d, math.MaxInt64/64) { // That are four years.
+					t.Fatalf("cooling down for %v after %d failures", left, i+1)
+				}
+				w.now = w.now.Add(left)
 			}
-		}
-
-		f = NewFIFO("test", nil, &GroupSwapper{}, h, opts)
-		f.OnRequest(HandlerReq{Model: benchModel(1)})
-		h.set(benchModel(1), StateReady)
-		now = now.Add(century)
-		f.OnSwapDone(SwapDone{ModelID: benchModel(1)}) // Its load was a century.
-		for range 2 {
-			f.OnRequest(HandlerReq{Model: benchModel(0)})
-			now = now.Add(time.Second)
-		}
-		if s := f.Snapshot(); s.Waiting[0].Overdue || len(s.Reserved) > 0 {
-			t.Errorf("overdue after a second: %+v", s.Waiting[0])
-		}
+			w.mustHold(t)
+		})
+		t.Run(fmt.Sprint("load ", d), func(t *testing.T) {
+			w := newWorld(s, newFIFOUnderTest)
+			w.tell("request r1 b")
+			w.now = w.now.Add(d)
+			w.tell("swap-done b")
+			w.tell("request r2 a")
+			w.now = w.now.Add(time.Second)
+			w.tell("request r3 a")
+			if now := w.before; len(now.Waiting) != 2 || now.Waiting[0].Overdue || len(now.Reserved) > 0 {
+				t.Errorf("overdue after a second:\n%s", strings.Join(show(now), "\n"))
+			}
+			w.mustHold(t)
+		})
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // source is a string of bytes that decides what happens.
@@ -31,6 +30,7 @@ func pick[T any](s *source, all []T) T { return all[s.less(len(all))] }
 func (s *source) setup() setup {
 	all := []string{"a", "b", "c", "d", "e", "f"}[:1+s.less(6)]
 	set := setup{models: all, limits: make(map[string]Limits)}
+	hostWords.choose(s, &set)
 	var pairs []string
 	for i, a := range all {
 		for _, b := range all[:i] {
@@ -41,7 +41,8 @@ func (s *source) setup() setup {
 		if s.less(4) == 0 {
 			set.ready = append(set.ready, a)
 		}
-		if l := pick(s, []Limits{{}, {}, {Concurrency: 1}, {Concurrency: 2, Capacity: 3}}); l != (Limits{}) {
+		var l Limits
+		if limitWords.choose(s, &l); l != (Limits{}) {
 			set.limits[a] = l
 		}
 	}
@@ -49,10 +50,6 @@ func (s *source) setup() setup {
 		"", "conflicts " + strings.Join(pairs, " "), "conflicts " + strings.Join(pairs, " "), "needs " + strings.Join(pairs, " "),
 		"groups x:a,b:swap y:c,d:swap:exclusive z:e:persistent", "budget 2 c=2 e=3", "budget 3 a=2", fmt.Sprintf("hash %d", s.less(256)),
 	})
-	set.opts.Patience = pick(s, []time.Duration{0, 0, 20 * time.Second, time.Second, -1})
-	set.opts.Cooldown = pick(s, []time.Duration{0, 0, 7 * time.Second})
-	set.opts.MaxQueue = pick(s, []int{0, 0, 0, 3})
-	set.uncancellable, set.sluggish = s.less(4) == 3, s.less(4) == 3
 	return set
 }
 
@@ -119,18 +116,7 @@ func idle(w *world) []string {
 // request returns a request at random.
 func (s *source) request(w *world) string {
 	n := len(w.callers) + 1
-	line := fmt.Sprintf("request r%d %s", n, pick(s, w.models))
-	switch s.less(16) {
-	case 0, 1, 2:
-		line += fmt.Sprintf(" priority=%d", s.less(3)-1)
-	case 3:
-		line += " gone"
-	case 4:
-		line += " anonymous"
-	case 5:
-		line += " deaf"
-	}
-	return line
+	return fmt.Sprintf("request r%d %s", n, pick(s, w.models)) + requestWords.some(s)
 }
 
 // rare returns something that happens seldom.
@@ -143,6 +129,11 @@ func (s *source) rare(w *world, granted []string) string {
 		return pick(s, []string{"shutdown", "shutdown error=boom"})
 	case 2:
 		return fmt.Sprintf("request r%d stranger", n)
+	case 3:
+		if len(w.limits) == 0 {
+			return "" // The scheduler was given no Limits.
+		}
+		return "limits " + pick(s, w.models) + limitWords.some(s)
 	default:
 		prefix := pick(s, []string{"grant", "start-swap", "error", "cancel-swap", "stop"})
 		then := pick(s, []string{
@@ -284,7 +275,7 @@ func TestRandomAnswers(t *testing.T) {
 		for len(s.data) > 0 {
 			if line := s.event(w); line != "" {
 				done = append(done, line)
-				w.step(func() { must(w.do(line)) })
+				w.tell(line)
 			}
 		}
 		w.finish(func(line string) { done = append(done, line) })

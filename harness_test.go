@@ -25,9 +25,14 @@ type setup struct {
 	swapper       string   // see newSwapper
 	opts          FIFOOptions
 	limits        map[string]Limits
+	exact         int  // how many places are told exactly; 0: as many as usual
 	uncancellable bool // the host has no CancelSwap
 	sluggish      bool // what a swap stops says that it is ready until the end of the swap
 }
+
+// constructor makes a scheduler under test. Exact is how many places it tells
+// exactly (R16); 0: as many as usual, which is more than random worlds reach.
+type constructor func(s Swapper, eff Effects, opts FIFOOptions, exact int) sut
 
 // world is a fake host. It writes every effect as a line, keeps its own books, and
 // notes in broken where an effect contradicts them (see check_test.go).
@@ -46,6 +51,7 @@ type world struct {
 	hooks     []hook
 	forgotten map[string]bool // models that the host knows no more
 	closed    map[string]int  // closed models: how many callers had arrived by then
+	barred    map[string]bool // models that lines have called closed and not yet opened
 	down      bool            // the scheduler was shut down
 	unseen    bool            // something changed that no event has told
 	inline    bool            // an effect of this step called back
@@ -64,11 +70,11 @@ type worldSwap struct {
 
 // caller is one request.
 type caller struct {
+	manner
 	name     string
 	req      HandlerReq
 	hangUp   context.CancelFunc
 	arrival  int
-	priority int
 	answers  int
 	arriving bool // asked in this step: the look, and what it lets move, comes before it
 	waiting  bool // neither answered nor taken out
@@ -78,7 +84,16 @@ type caller struct {
 	serving  bool // granted, its ServeDoneEvent has not arrived
 	written  bool // its lease is written off
 	position int  // that it was told last
-	unread   bool // it does not read its position by itself
+}
+
+// manner is how a caller asks: see requestWords.
+type manner struct {
+	priority  int
+	gone      bool   // its Ctx is done
+	anonymous bool   // it has no Respond
+	deaf      bool   // it has no PositionCh
+	unread    bool   // it reads its position only when it is told to
+	again     string // the caller whose Respond it has too
 }
 
 // hook does something when an effect whose line begins with prefix happens.
@@ -89,14 +104,15 @@ type hook struct {
 
 var epochOfTests = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// newWorld makes a world and, with make, its scheduler.
-func newWorld(s setup, make_ func(Swapper, Effects, FIFOOptions) sut) *world {
+// newWorld makes a world and its scheduler.
+func newWorld(s setup, newSUT constructor) *world {
 	w := &world{
 		setup:     s,
 		now:       epochOfTests,
 		states:    make(map[string]ProcessState),
 		swaps:     make(map[string]*worldSwap),
 		closed:    make(map[string]int),
+		barred:    make(map[string]bool),
 		forgotten: make(map[string]bool),
 	}
 	for _, m := range s.models {
@@ -109,20 +125,25 @@ func newWorld(s setup, make_ func(Swapper, Effects, FIFOOptions) sut) *world {
 	opts.Now = func() time.Time { w.reads++; return w.now }
 	opts.Priority = func(req HandlerReq) int { return w.find(req).priority }
 	if len(s.limits) > 0 {
-		opts.Limits = func(model string) Limits { return s.limits[model] }
+		w.limits = maps.Clone(s.limits) // They may change.
+		opts.Limits = func(model string) Limits { return w.limits[model] }
 	}
 	var eff Effects = w
 	if s.uncancellable {
 		eff = struct{ Effects }{w}
 	}
-	w.sut = make_(w.newSwapper(s.swapper), eff, opts)
+	w.sut = newSUT(w.newSwapper(s.swapper), eff, opts, s.exact)
 	w.before = w.sut.Snapshot()
 	return w
 }
 
 // newFIFOUnderTest makes the FIFO.
-func newFIFOUnderTest(s Swapper, eff Effects, opts FIFOOptions) sut {
-	return NewFIFO("test", nil, s, eff, opts)
+func newFIFOUnderTest(s Swapper, eff Effects, opts FIFOOptions, exact int) sut {
+	f := NewFIFO("test", nil, s, eff, opts)
+	if exact > 0 {
+		f.positions.exact = exact // The one thing that tests set within a FIFO.
+	}
+	return f
 }
 
 // callerKey is the key of the caller in the Ctx of its request.
@@ -155,11 +176,23 @@ func (w *world) caller(name string) *caller {
 }
 
 // newCaller makes a caller, who has not asked yet.
-func (w *world) newCaller(name, model string, priority int) *caller {
-	c := &caller{name: name, arrival: len(w.callers) + 1, priority: priority, position: -1}
+func (w *world) newCaller(name, model string, m manner) *caller {
+	c := &caller{name: name, manner: m, arrival: len(w.callers) + 1, position: -1}
 	var ctx context.Context
 	ctx, c.hangUp = context.WithCancel(context.WithValue(context.Background(), callerKey{}, c))
 	c.req = HandlerReq{Model: model, Ctx: ctx, Respond: make(chan HandlerResp), PositionCh: make(chan int, 1)}
+	if m.gone {
+		c.hangUp()
+	}
+	if m.anonymous {
+		c.req.Respond = nil
+	}
+	if m.deaf {
+		c.req.PositionCh = nil
+	}
+	if o := w.caller(m.again); o != nil {
+		c.req.Respond = o.req.Respond
+	}
 	w.callers = append(w.callers, c)
 	return c
 }
@@ -256,10 +289,15 @@ func (w *world) StopProcesses(timeout time.Duration, ids []string) {
 		w.states[id] = StateStopped
 		w.writeOff(id)
 	}
-	if len(ids) == 0 || !slices.IsSorted(ids) || len(slices.Compact(slices.Clone(ids))) != len(ids) {
+	if len(ids) == 0 || !isSet(ids) {
 		w.breaks("StopProcesses of %v", ids)
 	}
 	w.effect("stop %v timeout=%v", ids, timeout)
+}
+
+// isSet reports whether ids are sorted and each stands there once.
+func isSet(ids []string) bool {
+	return slices.IsSorted(ids) && len(slices.Compact(slices.Clone(ids))) == len(ids)
 }
 
 // answered notes the answer of c.
@@ -314,6 +352,12 @@ func (w *world) running(without string) []string {
 	return slices.Sorted(maps.Keys(set))
 }
 
+// tell lets happen what a line says, which has to make sense, and returns the lines
+// of what it caused.
+func (w *world) tell(line string) []string {
+	return w.step(func() { must(w.do(line)) })
+}
+
 // step lets one thing happen and returns the lines of what it caused.
 func (w *world) step(what func()) []string {
 	w.lines, w.reads, w.inline = nil, 0, false
@@ -338,13 +382,15 @@ func (w *world) step(what func()) []string {
 	if quiet && w.quiet() && !w.inline && w.reads > 0 {
 		w.breaks("the clock was read although nobody waits")
 	}
+	after := w.sut.Snapshot()
+	w.tellReservations(after)
 	w.tellPositions()
 	if panicked { // The next event shuts the scheduler down.
 		w.down = true
-		w.before = w.sut.Snapshot()
-		return w.lines
+		w.before = after
+	} else {
+		w.check(after)
 	}
-	w.check()
 	return w.lines
 }
 
@@ -354,6 +400,44 @@ var errHook = errors.New("panic on purpose")
 // quiet reports whether nobody has a reason to read the clock.
 func (w *world) quiet() bool {
 	return w.opts.Cooldown == 0 && len(w.swaps) == 0 && !slices.ContainsFunc(w.callers, func(c *caller) bool { return c.waiting })
+}
+
+// tellReservations writes how the reservations and closings after a step differ from
+// those before it: what has ended, then what has begun. A closed model that the
+// Snapshot does not list, since nothing is in flight or waiting for it, is closed
+// for as long as it is in a plan.
+func (w *world) tellReservations(after Snapshot) {
+	after = comparable(after)
+	line := func(format string, args ...any) { w.lines = append(w.lines, fmt.Sprintf(format, args...)) }
+	for _, r := range w.before.Reserved {
+		if !hasReservation(after, r) {
+			line("unreserved %s", r.Model)
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(w.barred)) {
+		i := slices.IndexFunc(after.Models, func(m ModelStatus) bool { return m.Model == id })
+		planned := slices.ContainsFunc(after.Reserved, func(r Reservation) bool { return slices.Contains(r.Plan, id) })
+		if !planned || i >= 0 && !after.Models[i].Closed {
+			delete(w.barred, id)
+			line("opened %s", id)
+		}
+	}
+	for _, r := range after.Reserved {
+		if !hasReservation(w.before, r) {
+			line("reserved %s plan=%v", r.Model, r.Plan)
+		}
+	}
+	for _, m := range after.Models {
+		if m.Closed && !w.barred[m.Model] {
+			w.barred[m.Model] = true
+			line("closed %s", m.Model)
+		}
+	}
+}
+
+// hasReservation reports whether a reservation stands.
+func hasReservation(s Snapshot, r Reservation) bool {
+	return slices.ContainsFunc(s.Reserved, func(o Reservation) bool { return sameReservation(o, r) })
 }
 
 // tellPositions writes the positions that were told in this step.

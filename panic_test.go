@@ -84,16 +84,15 @@ func (p *panicking) OnSwapStart(string, []string) { p.call("OnSwapStart") }
 // newPanicking makes a world whose n-th call panics.
 func newPanicking(n int) (*panicking, *world) {
 	p := &panicking{left: n}
-	s := setup{models: []string{"a", "b", "c"}, limits: map[string]Limits{"a": {Concurrency: 1, Capacity: 3}}}
-	s.opts.Cooldown = time.Second
-	w := newWorld(s, func(sw Swapper, eff Effects, opts FIFOOptions) sut {
+	s := hostOf("host a b c; options cooldown=1s; limits a concurrency=1 capacity=3")
+	w := newWorld(s, func(sw Swapper, eff Effects, opts FIFOOptions, exact int) sut {
 		w := eff.(*world)
 		p.world = w
 		wrapped := opts
 		wrapped.Now = func() time.Time { p.call("Now"); return opts.Now() }
 		wrapped.Priority = func(req HandlerReq) int { p.call("Priority"); return opts.Priority(req) }
-		wrapped.Limits = func(model string) Limits { p.call("Limits"); return s.limits[model] }
-		return NewFIFO("test", nil, p, p, wrapped)
+		wrapped.Limits = func(model string) Limits { p.call("Limits"); return opts.Limits(model) }
+		return newFIFOUnderTest(p, p, wrapped, exact)
 	})
 	return p, w
 }

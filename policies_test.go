@@ -209,7 +209,7 @@ func (s watchedPlanner) Plan(target string, running []Resident) ([]string, error
 // watch checks a question to the Swapper. Of what a Planner sees it knows what is
 // loading, which a question may suppose.
 func (w *world) watch(target string, running, loading []string) {
-	if slices.Contains(running, target) || !slices.IsSorted(running) || len(slices.Compact(slices.Clone(running))) != len(running) {
+	if slices.Contains(running, target) || !isSet(running) {
 		w.breaks("the Swapper is asked for %s about %v", target, running)
 	}
 	w.questions++

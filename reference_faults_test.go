@@ -1,51 +1,64 @@
 package scheduler
 
 // fault names a rule that a reference breaks on purpose, so that the checks can
-// show what they catch.
+// show what they catch. The zero value is none.
 type fault string
 
-const (
-	faultForgetsAbandoned fault = "forgets an abandoned swap"                       // R12
-	faultUnloadFades      fault = "leaves a model running that an unload abandoned" // R12
-	faultEvictsBusy       fault = "evicts a busy model"                             // R5
-	faultAnswersTwice     fault = "answers twice"                                   // R1
-	faultDrops            fault = "drops a request in silence"                      // R1, R10
-	faultNeverCloses      fault = "never closes a model"                            // R8
-	faultClosesAtOnce     fault = "closes a model at once"                          // R8
-	faultNewcomers        fault = "lets newcomers into a closed model"              // R8
-	faultHinders          fault = "lets a swap hinder a reservation"                // R8
-	faultNeverReserves    fault = "never reserves"                                  // R8
-	faultDrainLatest      fault = "takes the latest drain for the mean"             // R8
-	faultNoConcurrency    fault = "ignores Concurrency"                             // R9
-	faultNoCapacity       fault = "ignores Capacity"                                // R9
-	faultNoMaxQueue       fault = "ignores MaxQueue"                                // R9
-	faultNoPriority       fault = "ignores the priority"                            // R6
-	faultLIFO             fault = "serves the latest first"                         // R6
-	faultLeaks            fault = "leaks a lease"                                   // R11
-	faultNoWriteOff       fault = "counts the leases of a process that is gone"     // R11
-	faultDeadCaller       fault = "starts a swap for a caller who has left"         // R14
-	faultNoCancel         fault = "keeps a cancelled request"                       // R14
-	faultNeverCancelsSwap fault = "never cancels a swap that nobody waits for"      // R14
-	faultCancelsOn        fault = "cancels swaps without end"                       // R14
-	faultNotReady         fault = "grants on a model that is not ready"             // R10
-	faultEvicted          fault = "grants on a model that is being evicted"         // R3
-	faultCollides         fault = "starts a swap that collides"                     // R5
-	faultSecondSwap       fault = "starts a second swap for a model"                // R4
-	faultAsksAgain        fault = "asks the Swapper again when a load is done"      // R4
-	faultBlockedBlocks    fault = "lets a blocked model block those behind it"      // R6
-	faultSwapsFirst       fault = "starts a swap before it serves what is ready"    // R7
-	faultNoCooldown       fault = "ignores the cool-down"                           // R13
-	faultCooldownFlat     fault = "does not double the cool-down"                   // R13
-	faultKeepsUnknown     fault = "keeps the names of unknown models"               // invariant 9
-	faultNoZero           fault = "does not tell who is being loaded for"           // R16
-)
+// faults are all of them, with the rule that each breaks, in the order below. A new
+// one is a line there, and the place in the reference that commits it.
+var faults []knownFault
 
-// faults are all of them.
-var faults = []fault{
-	faultForgetsAbandoned, faultUnloadFades, faultEvictsBusy, faultAnswersTwice, faultDrops,
-	faultNeverCloses, faultClosesAtOnce, faultNewcomers, faultHinders, faultNeverReserves, faultDrainLatest,
-	faultNoConcurrency, faultNoCapacity, faultNoMaxQueue, faultNoPriority, faultLIFO,
-	faultLeaks, faultNoWriteOff, faultDeadCaller, faultNoCancel, faultNeverCancelsSwap, faultCancelsOn,
-	faultNotReady, faultEvicted, faultCollides, faultSecondSwap, faultAsksAgain,
-	faultBlockedBlocks, faultSwapsFirst, faultNoCooldown, faultCooldownFlat, faultKeepsUnknown, faultNoZero,
+type knownFault struct {
+	fault
+	rule    string
+	checked bool // what always holds shows it, and not only the comparison
 }
+
+// checkedFault is a fault that breaks an invariant of RULES.md.
+func checkedFault(f fault, rule string) fault {
+	faults = append(faults, knownFault{f, rule, true})
+	return f
+}
+
+// comparedFault is a fault that breaks no invariant of RULES.md, but a rule: only the
+// comparison with the FIFO shows it.
+func comparedFault(f fault, rule string) fault {
+	faults = append(faults, knownFault{f, rule, false})
+	return f
+}
+
+var (
+	faultForgetsAbandoned = checkedFault("forgets an abandoned swap", "R12")
+	faultUnloadFades      = comparedFault("leaves a model running that an unload abandoned", "R12")
+	faultEvictsBusy       = checkedFault("evicts a busy model", "R5")
+	faultAnswersTwice     = checkedFault("answers twice", "R1")
+	faultDrops            = checkedFault("drops a request in silence", "R1, R10")
+	faultNeverCloses      = comparedFault("never closes a model", "R8")
+	faultClosesAtOnce     = comparedFault("closes a model at once", "R8")
+	faultNewcomers        = checkedFault("lets newcomers into a closed model", "R8")
+	faultHinders          = comparedFault("lets a swap hinder a reservation", "R8")
+	faultNeverReserves    = comparedFault("never reserves", "R8")
+	faultDrainLatest      = comparedFault("takes the latest drain for the mean", "R8")
+	faultNoConcurrency    = checkedFault("ignores Concurrency", "R9")
+	faultNoCapacity       = checkedFault("ignores Capacity", "R9")
+	faultNoMaxQueue       = checkedFault("ignores MaxQueue", "R9")
+	faultNoPriority       = checkedFault("ignores the priority", "R6")
+	faultLIFO             = checkedFault("serves the latest first", "R6")
+	faultLeaks            = checkedFault("leaks a lease", "R11")
+	faultNoWriteOff       = checkedFault("counts the leases of a process that is gone", "R11")
+	faultDeadCaller       = checkedFault("starts a swap for a caller who has left", "R14")
+	faultNoCancel         = checkedFault("keeps a cancelled request", "R14")
+	faultNeverCancelsSwap = comparedFault("never cancels a swap that nobody waits for", "R14")
+	faultCancelsOn        = comparedFault("cancels swaps without end", "R14")
+	faultNotReady         = checkedFault("grants on a model that is not ready", "R10")
+	faultEvicted          = checkedFault("grants on a model that is being evicted", "R3")
+	faultCollides         = checkedFault("starts a swap that collides", "R5")
+	faultSecondSwap       = checkedFault("starts a second swap for a model", "R4")
+	faultAsksAgain        = comparedFault("asks the Swapper again when a load is done", "R4")
+	faultBlockedBlocks    = checkedFault("lets a blocked model block those behind it", "R6")
+	faultSwapsFirst       = comparedFault("starts a swap before it serves what is ready", "R7")
+	faultNoCooldown       = comparedFault("ignores the cool-down", "R13")
+	faultCooldownFlat     = comparedFault("does not double the cool-down", "R13")
+	faultKeepsUnknown     = checkedFault("keeps the names of unknown models", "invariant 9")
+	faultNoZero           = comparedFault("does not tell who is being loaded for", "R16")
+)

@@ -99,9 +99,17 @@ func (r *reference) byRank() []string {
 func (r *reference) tellPositions() {
 	for i, q := range r.places() {
 		place := r.place(i, q)
-		near := place <= 64 || q.told <= 0
+		near := place <= r.exact || q.told <= 0
 		if q.told == place || !near || r.commits == faultNoZero && place == 0 {
 			continue
+		}
+		if q.told < 0 && place > r.exact { // How many wait is an upper bound.
+			place = 0
+			for _, o := range r.requests {
+				if !r.loadingFor(o) {
+					place++
+				}
+			}
 		}
 		q.told = place
 		r.tell(q.PositionCh, place)
@@ -186,7 +194,7 @@ func (r *reference) Snapshot() Snapshot {
 		s.Waiting = append(s.Waiting, r.waitStatus(i, q))
 	}
 	for _, reservation := range r.reservations {
-		s.Reserved = append(s.Reserved, reservation.model)
+		s.Reserved = append(s.Reserved, Reservation{reservation.model, slices.Clone(reservation.plan)})
 	}
 	return s
 }

@@ -17,6 +17,7 @@ type reference struct {
 	canceler SwapCanceler // eff, where it is one
 	opts     FIFOOptions
 	commits  fault
+	exact    int // how many places are told exactly (R16)
 
 	requests     []*refRequest     // waiting, in order of arrival
 	swaps        []*refSwap        // outstanding, in the order of their start
@@ -85,7 +86,7 @@ type refModel struct {
 // newReference makes a reference scheduler. Commits is the fault that it commits
 // on purpose, "" for none.
 func newReference(swapper Swapper, eff Effects, opts FIFOOptions, commits fault) *reference {
-	r := &reference{swapper: swapper, eff: eff, opts: opts, commits: commits}
+	r := &reference{swapper: swapper, eff: eff, opts: opts, commits: commits, exact: 64}
 	r.canceler, _ = eff.(SwapCanceler)
 	r.models = make(map[string]*refModel)
 	r.answers = make(map[string]refAnswer)

@@ -19,8 +19,8 @@ type Snapshot struct {
 	// Waiting are the waiting requests: those being loaded for, then the queue, each
 	// by priority and arrival.
 	Waiting []WaitStatus `json:"waiting"`
-	// Reserved are the models that hold a reservation, in the order of taking.
-	Reserved []string `json:"reserved"`
+	// Reserved are the reservations, in the order of taking.
+	Reserved []Reservation `json:"reserved"`
 	// Drain is how long models take to finish what they have once they are closed.
 	Drain time.Duration `json:"-"`
 	// Counters count since the scheduler was made.
@@ -38,6 +38,13 @@ type ModelStatus struct {
 	Load time.Duration `json:"-"`
 	// CoolingDown is how long it goes on to refuse requests. 0: it does not.
 	CoolingDown time.Duration `json:"-"`
+}
+
+// Reservation keeps room for a model that has waited for too long.
+type Reservation struct {
+	Model string `json:"model"`
+	// Plan are the models that its swap is planned to stop.
+	Plan []string `json:"plan"`
 }
 
 // SwapStatus is one outstanding swap in a [Snapshot].
@@ -109,7 +116,7 @@ func (f *FIFO) Snapshot() Snapshot {
 		Models:   []ModelStatus{},
 		Swaps:    []SwapStatus{},
 		Waiting:  make([]WaitStatus, 0, f.queue.waiting),
-		Reserved: make([]string, 0, len(f.reservations.standing)),
+		Reserved: make([]Reservation, 0, len(f.reservations.standing)),
 		Drain:    f.prices.drain,
 		Counters: f.counters,
 	}
@@ -124,7 +131,7 @@ func (f *FIFO) Snapshot() Snapshot {
 		}
 	}
 	for _, r := range f.reservations.standing {
-		s.Reserved = append(s.Reserved, r.target)
+		s.Reserved = append(s.Reserved, Reservation{r.target, append([]string{}, r.evict...)})
 	}
 	var all cursors
 	all.begin(f.queue.lines, true)

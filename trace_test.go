@@ -4,9 +4,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -26,7 +26,8 @@ var update = flag.Bool("update", false, "rewrite the expected effects in testdat
 //	----
 //	an effect per line, and nothing else
 //
-// At the end everything is left to end by itself, and no request may go on waiting.
+// Lines before the first input with effects make the host: see setup.parse. At the
+// end everything is left to end by itself, and no request may go on waiting.
 func TestTraces(t *testing.T) {
 	for _, file := range traceFiles(t) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) { runTrace(t, file) })
@@ -99,14 +100,25 @@ func TestTracesOpenWithTheirStory(t *testing.T) {
 }
 
 // newReferenceUnderTest makes the reference.
-func newReferenceUnderTest(s Swapper, eff Effects, opts FIFOOptions) sut {
-	return newReference(s, eff, opts, "")
+func newReferenceUnderTest(s Swapper, eff Effects, opts FIFOOptions, exact int) sut {
+	return committing("")(s, eff, opts, exact)
+}
+
+// committing makes references that commit a fault, "" for none.
+func committing(commits fault) constructor {
+	return func(s Swapper, eff Effects, opts FIFOOptions, exact int) sut {
+		r := newReference(s, eff, opts, commits)
+		if exact > 0 {
+			r.exact = exact
+		}
+		return r
+	}
 }
 
 // replay does what a trace says and returns it with the effects that it had.
-func replay(t *testing.T, text string, newSUT func(Swapper, Effects, FIFOOptions) sut) (string, *world) {
+func replay(t *testing.T, text string, newSUT constructor) (string, *world) {
 	var w *world
-	s := setup{limits: map[string]Limits{}}
+	var s setup
 	var out strings.Builder
 	skip := false
 	for line := range strings.Lines(text) {
@@ -188,64 +200,9 @@ func (w words) duration(key string) time.Duration {
 	return d
 }
 
-// parse takes a line that makes the host, and reports whether it was one:
-//
-//	host MODEL …                        the models that it knows
-//	ready MODEL …                       of them, those that run at the start
-//	swapper …                           see newSwapper
-//	options patience=10s cooldown=5s max-queue=3 uncancellable sluggish
-//	limits MODEL concurrency=1 capacity=2
-func (s *setup) parse(line string) (bool, error) {
-	w := parseWords(line)
-	switch w.plain[0] {
-	case "host":
-		s.models = w.plain[1:]
-	case "ready":
-		s.ready = w.plain[1:]
-	case "swapper":
-		s.swapper = strings.TrimSpace(strings.TrimPrefix(line, "swapper"))
-	case "options":
-		s.opts.Patience, s.opts.Cooldown = w.duration("patience"), w.duration("cooldown")
-		s.opts.MaxQueue = w.int("max-queue")
-		s.uncancellable, s.sluggish = w.has("uncancellable"), w.has("sluggish")
-	case "limits":
-		s.limits[w.plain[1]] = Limits{Concurrency: w.int("concurrency"), Capacity: w.int("capacity")}
-	default:
-		return false, nil
-	}
-	return true, nil
-}
-
-// String is what parse takes.
-func (s setup) String() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "host %s\n", strings.Join(s.models, " "))
-	if len(s.ready) > 0 {
-		fmt.Fprintf(&b, "ready %s\n", strings.Join(s.ready, " "))
-	}
-	if s.swapper != "" {
-		fmt.Fprintf(&b, "swapper %s\n", s.swapper)
-	}
-	fmt.Fprintf(&b, "options patience=%v cooldown=%v max-queue=%d", s.opts.Patience, s.opts.Cooldown, s.opts.MaxQueue)
-	if s.uncancellable {
-		b.WriteString(" uncancellable")
-	}
-	if s.sluggish {
-		b.WriteString(" sluggish")
-	}
-	b.WriteString("\n")
-	for _, id := range slices.Sorted(maps.Keys(s.limits)) {
-		fmt.Fprintf(&b, "limits %s concurrency=%d capacity=%d\n", id, s.limits[id].Concurrency, s.limits[id].Capacity)
-	}
-	return b.String()
-}
-
 // do does what a line says:
 //
-//	request NAME MODEL [priority=N] [gone] [anonymous] [deaf] [unread] [again=NAME]
-//	                                   gone: its Ctx is done; anonymous: no Respond;
-//	                                   deaf: no PositionCh; unread: reads its position
-//	                                   only when told to; again: the Respond of NAME
+//	request NAME MODEL …               see requestWords and manner
 //	read NAME                          it reads its position
 //	cancel NAME                        OnCancel
 //	leave NAME                         its Ctx ends, without an event
@@ -259,6 +216,7 @@ func (s setup) String() string {
 //	state MODEL STATE                  the process changes by itself
 //	forget MODEL                       the host knows it no more
 //	rules …                            the policy changes: see newSwapper
+//	limits MODEL …                     the limits of a model change: see limitWords
 //	snapshot                           shows it
 //	on EFFECT : LINE                   does LINE when the effect happens
 //	panic EFFECT                       panics when the effect happens
@@ -279,7 +237,11 @@ func (w *world) do(line string) error {
 		if c != nil || len(args.plain) < 3 {
 			return fmt.Errorf("%q: there is one of that name, or no model", line)
 		}
-		w.request(w.callerFor(first, args))
+		var m manner
+		if err := requestWords.read(&m, strings.Fields(line)[3:]); err != nil {
+			return err
+		}
+		w.request(w.newCaller(first, args.plain[2], m))
 		return nil
 	case "swap-done":
 		how := endsWell
@@ -315,6 +277,9 @@ func (w *world) do(line string) error {
 		w.newSwapper(strings.TrimSpace(strings.TrimPrefix(line, "rules")))
 		w.unseen = true
 		return nil
+	case "limits":
+		w.unseen = true
+		return w.limit(strings.Fields(line)[1:])
 	case "panic":
 		w.hooks = append(w.hooks, hook{strings.Join(args.plain[1:], " "), func() { panic(errHook) }})
 		return nil
@@ -350,35 +315,49 @@ func (w *world) do(line string) error {
 	return nil
 }
 
-// callerFor makes the caller that a request line describes.
-func (w *world) callerFor(name string, args words) *caller {
-	c := w.newCaller(name, args.plain[2], args.int("priority"))
-	if args.has("gone") {
-		c.hangUp()
-	}
-	if args.has("anonymous") {
-		c.req.Respond = nil
-	}
-	if args.has("deaf") {
-		c.req.PositionCh = nil
-	}
-	c.unread = args.has("unread")
-	if o := w.caller(args.values["again"]); o != nil {
-		c.req.Respond = o.req.Respond
-	}
-	return c
-}
-
-// show writes a Snapshot as lines.
+// show writes a Snapshot as lines, with the fields that are not zero.
 func show(s Snapshot) (lines []string) {
 	for _, m := range s.Models {
-		lines = append(lines, fmt.Sprintf("model %s in-flight=%d waiting=%d closed=%v load=%v cooling=%v", m.Model, m.InFlight, m.Waiting, m.Closed, m.Load, m.CoolingDown))
+		lines = append(lines, "model "+fieldsOf(m))
 	}
 	for _, w := range s.Swaps {
-		lines = append(lines, fmt.Sprintf("swap %s evict=%v age=%v expected=%v waiting=%d abandoned=%v", w.Model, w.Evict, w.Age, w.Expected, w.Waiting, w.Abandoned))
+		lines = append(lines, "swap "+fieldsOf(w))
 	}
 	for _, r := range s.Waiting {
-		lines = append(lines, fmt.Sprintf("waiting %s priority=%d position=%d age=%v overdue=%v reason=%s on=%v", r.Model, r.Priority, r.Position, r.Age, r.Overdue, r.Reason, r.On))
+		lines = append(lines, "waiting "+fieldsOf(r))
 	}
-	return append(lines, fmt.Sprintf("reserved %v drain=%v", s.Reserved, s.Drain), fmt.Sprintf("counters %+v", s.Counters))
+	for _, r := range s.Reserved {
+		lines = append(lines, "reserved "+fieldsOf(r))
+	}
+	if s.Drain != 0 {
+		lines = append(lines, fmt.Sprint("drain ", s.Drain))
+	}
+	return append(lines, "counters "+fieldsOf(s.Counters))
 }
+
+// fieldsOf writes the fields of a struct that are not zero as words: field=value, or
+// the value alone for a Model and the name alone for a bool.
+func fieldsOf(of any) string {
+	var words []string
+	v := reflect.ValueOf(of)
+	for i := range v.NumField() {
+		name, value := v.Type().Field(i).Name, v.Field(i)
+		switch empty := value.Kind() == reflect.Slice && value.Len() == 0; {
+		case empty || value.IsZero():
+		case name == "Model":
+			words = append(words, value.String())
+		case value.Kind() == reflect.Bool:
+			words = append(words, kebab(name))
+		default:
+			words = append(words, fmt.Sprintf("%s=%v", kebab(name), value.Interface()))
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// kebab writes the name of a field like a word of a trace: InFlight is in-flight.
+func kebab(name string) string {
+	return strings.ToLower(insideWord.ReplaceAllString(name, "$1-$2"))
+}
+
+var insideWord = regexp.MustCompile("([a-z])([A-Z])")

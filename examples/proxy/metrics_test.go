@@ -42,7 +42,7 @@ func sampleMetrics() (*metrics, status) {
 			},
 			Swaps:    []scheduler.SwapStatus{{Model: "alpha"}},
 			Waiting:  []scheduler.WaitStatus{{Model: "alpha", Age: time.Second}, {Model: "alpha", Age: 3 * time.Second}},
-			Reserved: []string{"alpha"},
+			Reserved: []scheduler.Reservation{{Model: "alpha"}},
 			Drain:    1500 * time.Millisecond,
 			Counters: scheduler.Counters{
 				Requests: 12_345_678_901, Granted: 12_345_678_894, Failed: 1, Refused: 2, Cancelled: 4,

@@ -52,7 +52,7 @@ func (s *scene) after(d time.Duration, change ...func()) *scene {
 	told.Scheduler.Models = append([]scheduler.ModelStatus{}, s.status.Scheduler.Models...)
 	told.Scheduler.Swaps = append([]scheduler.SwapStatus{}, s.status.Scheduler.Swaps...)
 	told.Scheduler.Waiting = append([]scheduler.WaitStatus{}, s.status.Scheduler.Waiting...)
-	told.Scheduler.Reserved = append([]string{}, s.status.Scheduler.Reserved...)
+	told.Scheduler.Reserved = append([]scheduler.Reservation{}, s.status.Scheduler.Reserved...)
 	s.timeline.see(told)
 	return s
 }
@@ -129,7 +129,7 @@ func everything(now time.Time, names ...string) *scene {
 		snap.Swaps = []scheduler.SwapStatus{{
 			Model: names[flux], Evict: []string{}, Age: s.at.Sub(s.status.Models[flux].Since), Expected: 21 * time.Second, Waiting: 1,
 		}}
-		snap.Reserved = []string{names[qwen]}
+		snap.Reserved = []scheduler.Reservation{{Model: names[qwen], Plan: []string{names[llama]}}}
 		busy, holder := []string{names[llama]}, []string{names[qwen]}
 		snap.Waiting = []scheduler.WaitStatus{
 			{Model: names[flux], Age: 8 * time.Second, Reason: scheduler.WaitLoading, On: []string{names[flux]}},
