@@ -204,9 +204,6 @@ func (w *world) cleaned(target string) []string {
 	return slices.DeleteFunc(slices.Clone(w.plain(target, running)), func(id string) bool { return !slices.Contains(running, id) })
 }
 
-// internalRelations returns what contradicts itself within a scheduler.
-func internalRelations(sut) []string { return nil }
-
 // leftBehind names what a scheduler with nothing to do has still in memory beyond a
 // small entry per model that was loaded or granted (invariant 9).
 func leftBehind(s sut) []string {

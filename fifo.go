@@ -186,14 +186,14 @@ func (f *FIFO) handle(ev *event) {
 	f.changed() // The host has done other things since the step before.
 	if f.down != nil {
 		f.refuseAll(ev)
-		return
+	} else {
+		if ev.kind != shutDown {
+			f.look()
+			f.policy.expireUse()
+		}
+		f.dispatch(ev)
+		f.settle()
 	}
-	if ev.kind != shutDown {
-		f.look()
-		f.policy.expireUse()
-	}
-	f.dispatch(ev)
-	f.settle()
 	f.positions.sync()
 	f.models.sweep(f.holds)
 }
