@@ -77,7 +77,7 @@ func TestChaos(t *testing.T) {
 		length = d
 	}
 	descriptors := openFiles(t)
-	c := &chaos{t: t, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: time.Minute}}
+	c := &chaos{t: t, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: length + patience}} // A hung model may keep a request to the end.
 	file := writeConfig(t, string(chaosModels(t, "")))
 	log := slog.New(slog.NewTextHandler(&lockedWriter{w: &c.log}, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	p, err := startProxy(options{listen: "127.0.0.1:0", file: file}, log)

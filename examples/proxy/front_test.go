@@ -122,12 +122,7 @@ func (f *frontTest) do(method, path, body string, header ...string) (*http.Respo
 // until waits until the scheduler is as ok says.
 func (f *frontTest) until(ok func(s scheduler.Snapshot) bool) {
 	f.t.Helper()
-	if lastingly(func() string {
-		if ok(f.host.status().Scheduler) {
-			return ""
-		}
-		return "not yet"
-	}) != "" {
+	if !happens(func() bool { return ok(f.host.status().Scheduler) }) {
 		f.t.Fatalf("it never came: %+v", f.host.status().Scheduler)
 	}
 }

@@ -99,6 +99,7 @@ func startWith(t testing.TB, cfg *modelConfig, out *output, log *slog.Logger) *c
 		t.Fatal(err)
 	}
 	c := inst.(*child)
+	c.killWait = patience
 	t.Cleanup(func() {
 		if err := c.stop(0); err != nil {
 			t.Error(err)
