@@ -339,24 +339,26 @@ func TestKilledProxyLeavesNothing(t *testing.T) {
 
 // TestSecondSignalEndsAtOnce: a stream that would go on is cut off.
 func TestSecondSignalEndsAtOnce(t *testing.T) {
-	p := startProxyProcess(t, "-config", writeConfig(t, `{"models":{"slow":{"command":["`+os.Args[0]+`","demo-model","-port","${PORT}","-name","slow","-load","10ms","-delay","1h"]}}}`))
+	p := startProxyProcess(t, "-config", writeConfig(t, `{"drainTimeout":"1h","models":{"slow":{"stopTimeout":"1h","command":["`+os.Args[0]+`","demo-model","-port","${PORT}","-name","slow","-load","10ms","-delay","1h"]}}}`))
 	answer := make(chan string, 1)
 	client := newClient(t)
 	go func() {
 		code, text, err := chat(client, p.url, "slow", true)
 		answer <- fmt.Sprint(code, text, err)
 	}()
-	for statusOf(t, client, p.url).Scheduler.Counters["granted"] == 0 {
-		time.Sleep(5 * time.Millisecond)
+	if !happens(func() bool { return statusOf(t, client, p.url).serves() }) {
+		t.Fatalf("nothing is served: %+v", statusOf(t, client, p.url))
 	}
 	p.cmd.Process.Signal(syscall.SIGTERM)
-	for {
+	if !happens(func() bool {
 		resp, err := client.Get(p.url + "/health")
-		if err != nil {
-			break // It has stopped listening.
+		if err == nil {
+			resp.Body.Close()
+			client.CloseIdleConnections()
 		}
-		resp.Body.Close()
-		client.CloseIdleConnections()
+		return err != nil
+	}) {
+		t.Fatal("it still listens after the first signal")
 	}
 	if code := p.end(syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code %d\n%s", code, &p.stderr)
@@ -392,6 +394,9 @@ func TestReloadOnSignal(t *testing.T) {
 	}
 	os.WriteFile(file, []byte(`{"models":{`+model("one")+`,"two":{"comand":[]}}}`), 0o666)
 	p.cmd.Process.Signal(syscall.SIGHUP)
+	if !happens(func() bool { return strings.Contains(p.stderr.String(), "comand") }) {
+		t.Fatalf("no word of what is wrong:\n%s", &p.stderr)
+	}
 	if code, text, err := chat(client, p.url, "one", false); code != http.StatusOK {
 		t.Fatalf("%d %q %v", code, text, err)
 	}
@@ -399,18 +404,12 @@ func TestReloadOnSignal(t *testing.T) {
 		t.Error("a broken configuration was taken over")
 	}
 	os.WriteFile(file, []byte(`{"models":{`+model("three")+`}}`), 0o666)
-	for deadline := time.Now().Add(20 * time.Second); !has("three") && time.Now().Before(deadline); {
-		p.cmd.Process.Signal(syscall.SIGHUP)
-		time.Sleep(10 * time.Millisecond)
-	}
-	if !has("three") || has("one") {
+	p.cmd.Process.Signal(syscall.SIGHUP)
+	if !happens(func() bool { return has("three") }) || has("one") {
 		t.Error("a good configuration was not taken over")
 	}
 	if code := p.end(syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code %d\n%s", code, &p.stderr)
-	}
-	if !strings.Contains(p.stderr.String(), "comand") {
-		t.Errorf("no word of what is wrong:\n%s", &p.stderr)
 	}
 }
 
