@@ -12,8 +12,8 @@ import (
 
 // lateOutput is how long output is waited for once a process group has ended. It
 // is all there by then, unless a process that has left the group keeps its end of
-// the pipe open.
-const lateOutput = time.Second
+// the pipe open. It is a variable for the tests.
+var lateOutput = time.Second
 
 // job is a command that leads a process group of its own, so that a signal reaches
 // whatever it has started, and ^C in the proxy's terminal does not reach it.

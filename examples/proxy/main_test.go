@@ -28,6 +28,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	lateOutput = patience
 	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE")) // For children: else each takes a second to end.
 	code := m.Run()
 	for _, left := range leftovers {

@@ -91,6 +91,8 @@ func TestEscapee(t *testing.T) {
 	if _, err := exec.LookPath("setsid"); err != nil {
 		t.Skip(err)
 	}
+	defer func(d time.Duration) { lateOutput = d }(lateOutput)
+	lateOutput = 50 * time.Millisecond // No output is to come.
 	c := startChild(t, shell(`setsid sh -c 'echo "child $$"; exec sleep 1000' & wait`))
 	escapee := pidIn(t, c, "child ")
 	defer syscall.Kill(escapee, syscall.SIGKILL)
