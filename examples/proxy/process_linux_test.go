@@ -120,6 +120,12 @@ func TestUnkillable(t *testing.T) {
 	c.killWait = 50 * time.Millisecond
 	write("cgroup.procs", fmt.Sprint(c.job.pid()))
 	write("freezer.state", "FROZEN")
+	if !happens(func() bool { // Until it is, a signal could end it.
+		state, _ := os.ReadFile(filepath.Join(dir, "freezer.state"))
+		return string(state) == "FROZEN\n"
+	}) {
+		t.Fatal("it is not frozen")
+	}
 	for range 2 {
 		if got, want := errorText(c.stop(0)), fmt.Sprintf("process group %d is there still, 50ms after it was killed", c.job.pid()); got != want {
 			t.Errorf("stop = %s, want %s", got, want)

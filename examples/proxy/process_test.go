@@ -208,6 +208,7 @@ func TestProcess(t *testing.T) {
 	body, _ := io.ReadAll(resp.Body)
 	resp.Body.Close()
 	mustContain(t, string(body), `"id":"a"`)
+	line(t, c, "a: ready") // The model is ready a moment before it says so.
 	if got, want := mustStop(t, c, patience), `model "a": stopped: exit status 0: last output: `; !strings.HasPrefix(got, want) {
 		t.Errorf("err = %s, want %s…", got, want)
 	}
@@ -237,6 +238,8 @@ func TestReadyTimesOut(t *testing.T) {
 
 // Only 200 means ready, and no redirect is followed to where it can be had.
 func TestReadyMeans200(t *testing.T) {
+	defer func(d time.Duration) { prober.Timeout = d }(prober.Timeout)
+	prober.Timeout = patience // A slow answer is an answer.
 	for _, status := range []int{201, 302, 404, 500, 503} {
 		asked := make(chan struct{}, 1)
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -475,17 +478,20 @@ func TestCrashAndStartAgain(t *testing.T) {
 func TestStopConcurrently(t *testing.T) {
 	c := startChild(t, local(self(t), listenerRole, "stubborn"))
 	line(t, c, "child ")
+	stop := func(grace time.Duration) {
+		if err := c.stop(grace); err != nil {
+			t.Error(err)
+		}
+		if c.err() == nil {
+			t.Error("stop has returned before the end")
+		}
+	}
 	var all sync.WaitGroup
 	for range 8 {
-		all.Go(func() {
-			if err := c.stop(200 * time.Millisecond); err != nil {
-				t.Error(err)
-			}
-			if c.err() == nil {
-				t.Error("stop has returned before the end")
-			}
-		})
+		all.Go(func() { stop(time.Hour) })
 	}
+	line(t, c, "got terminated")
+	stop(200 * time.Millisecond) // It ends the patience of the others too.
 	all.Wait()
 	asked := 0
 	for _, line := range c.out.lines() {
@@ -525,6 +531,10 @@ func TestGrandchildren(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c := startChild(t, shell(tt.script))
 			child := pidIn(t, c, "child ")
+			if tt.grace > 0 {
+				go c.stop(time.Hour)
+				<-c.job.ended // The grace is for what it leaves behind.
+			}
 			if tt.grace >= 0 {
 				mustStop(t, c, tt.grace)
 			}
