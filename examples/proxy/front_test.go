@@ -173,12 +173,11 @@ const chatPath = "/v1/chat/completions"
 // TestFrontErrors: each kind of error has its status and says what is wrong.
 func TestFrontErrors(t *testing.T) {
 	f := newFrontTest(t, oneModel(func(c *config, m *modelConfig) {
-		m.Capacity = 1
-		m.QueueTimeout = duration(time.Hour)
 		c.MaxBody, c.MaxHeld = 2000, 1000
 		c.Queue.Cooldown = duration(time.Hour)
 		c.Models["n"] = &modelConfig{Command: []string{"n"}, QueueTimeout: duration(time.Millisecond)}
 		c.Models["o"] = &modelConfig{Command: []string{"o"}}
+		c.Models["p"] = &modelConfig{Command: []string{"p"}, Capacity: 1, QueueTimeout: duration(time.Hour)}
 	}), echo, true)
 	check := func(method, path, body string, status int, code string) {
 		t.Helper()
@@ -204,9 +203,10 @@ func TestFrontErrors(t *testing.T) {
 	check("POST", chatPath, `{"model":"m","x":"`+long+long+`"}`, 413, "body_too_large")
 	check("POST", chatPath, `{"x":"`+long+long+`","model":"m"}`, 413, "body_too_large")
 	check("POST", chatPath, `{"model":"m","x":"`+long+`"}`, 429, "held")
-	check("POST", chatPath, `{"model":"n"}`, 504, "queue_timeout")
 	f.gate <- errors.New("exit status 3: no such file") // The load that nobody waits for.
 	f.until(func(s scheduler.Snapshot) bool { return len(s.Swaps) == 0 })
+	check("POST", chatPath, `{"model":"n"}`, 504, "queue_timeout")
+	f.do("POST", "/unload?model=n", "") // Whether its load has begun or not.
 
 	waits := make(chan string, 1)
 	go func() {
@@ -221,13 +221,13 @@ func TestFrontErrors(t *testing.T) {
 	check("POST", chatPath, `{"model":"o"}`, 503, "cooling_down")
 
 	go func() {
-		resp, text := f.do("POST", "/v1/messages", `{"model":"m"}`)
+		resp, text := f.do("POST", "/v1/messages", `{"model":"p"}`)
 		waits <- fmt.Sprint(resp.StatusCode, text)
 	}()
 	f.until(func(s scheduler.Snapshot) bool { return len(s.Waiting) == 1 })
-	check("POST", chatPath, `{"model":"m"}`, 429, "overloaded")
-	f.do("POST", "/unload?model=m", "")
-	if got := <-waits; !strings.HasPrefix(got, `503{"error":{"message":"scheduler: model unloaded: \"m\"","type":"overloaded_error"},"type":"error"}`) {
+	check("POST", chatPath, `{"model":"p"}`, 429, "overloaded")
+	f.do("POST", "/unload?model=p", "")
+	if got := <-waits; !strings.HasPrefix(got, `503{"error":{"message":"scheduler: model unloaded: \"p\"","type":"overloaded_error"},"type":"error"}`) {
 		t.Error(got)
 	}
 }
@@ -438,7 +438,10 @@ func TestLoadingState(t *testing.T) {
 		req, _ := http.NewRequest("POST", f.server.URL+chatPath, strings.NewReader(fmt.Sprintf(`{"model":"m","messages":[],"stream":%v}`, stream)))
 		req.Header.Set("X-Break", header)
 		if !stream {
-			time.AfterFunc(2*grace, func() { f.gate <- load })
+			go func() { // The load ends after a stream would have been told.
+				defer func() { f.gate <- load }()
+				f.until(func(s scheduler.Snapshot) bool { return len(s.Waiting) == 1 && s.Waiting[0].Age > 2*grace })
+			}()
 		}
 		resp, err := f.server.Client().Do(req)
 		if err != nil {
