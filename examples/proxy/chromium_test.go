@@ -54,9 +54,13 @@ func startBrowser(t *testing.T) *browser {
 	if err != nil {
 		t.Fatal(err)
 	}
+	dir, err := os.MkdirTemp("", "browser-")
+	if err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.Command(path, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars",
-		"--user-data-dir="+t.TempDir(), "--remote-debugging-pipe", "about:blank")
+		"--user-data-dir="+dir, "--remote-debugging-pipe", "about:blank")
 	cmd.ExtraFiles = []*os.File{fromUs, toUs} // 3 and 4, as it wants them.
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -75,6 +79,9 @@ func startBrowser(t *testing.T) *browser {
 		}
 		to.Close()
 		cmd.Wait()
+		if !happens(func() bool { return os.RemoveAll(dir) == nil }) { // Its other processes end, and write, a little later.
+			t.Errorf("%s is left", dir)
+		}
 	})
 	return b
 }

@@ -25,6 +25,16 @@ func (s *scene) stage(t *testing.T) string {
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	t.Cleanup(func() { close(a.host.ended) })
+	go func() { // A page that hears nothing for a while takes the connection for lost.
+		for {
+			select {
+			case <-time.After(lookAtLeast):
+				s.timeline.changes.change()
+			case <-a.host.ended:
+				return
+			}
+		}
+	}()
 	return server.URL
 }
 
