@@ -10,15 +10,13 @@ type newcomer struct {
 	req      *HandlerReq
 	arrival  uint64
 	priority int
+	tenant   string
 }
 
 // request handles an arrival: the refusals of R2, then the decision, which is the
 // same as for a request that waits.
 func (f *FIFO) request(req *HandlerReq) {
 	n := newcomer{req: req, arrival: f.queue.arrive()}
-	if f.step.unblocked { // The look has ended what held others back.
-		f.settle()
-	}
 	if isDone(req) {
 		f.counters.Cancelled++
 		f.refuse(req, context.Cause(req.Ctx))
@@ -31,32 +29,40 @@ func (f *FIFO) request(req *HandlerReq) {
 		return
 	}
 	v := f.decide(m, n.arrival, s)
-	if v.action != serves && v.action != refuses && f.full() {
-		v = verdict{action: refuses, err: overloaded(req.Model)}
-	}
-	switch {
-	case v.action == refuses:
-		f.counters.Refused++
-		f.refuse(req, v.err)
-	case v.action == serves && m.line.n == 0:
+	if v.action == serves && m.line.n == 0 {
 		f.arrived()
 		f.grant(m, req)
-	default:
-		f.join(m, &n, v)
+		return
 	}
+	if v.action != refuses && !f.servesFirst(m, &n, v) && f.overtakes() {
+		// Others may serve, or go before it, that do not know yet: the queue moves in
+		// order. Where there is room n joins it first (R19).
+		f.step.unblock()
+		if !f.full() {
+			f.enqueue(m, &n)
+			return // The step ends with that move.
+		}
+		f.settle()
+		v = f.decide(m, n.arrival, f.see(m.name))
+	}
+	if v.action != serves && v.action != refuses && f.full() {
+		v = verdict{action: refuses, err: f.overloaded(m)}
+	}
+	if v.action == refuses {
+		f.counters.Refused++
+		f.refuse(req, v.err)
+		return
+	}
+	f.join(m, &n, v)
 }
 
 // admit returns the model that n names and how the host sees it, or the reason of
-// R2 that refuses n before any decision. It asks for the priority of n.
+// R2 that refuses n before any decision. It asks whose request n is, and how urgent.
 func (f *FIFO) admit(n *newcomer) (*model, sight, error) {
 	name := n.req.Model
 	s := f.see(name)
 	if !s.known {
 		return nil, s, notFound(name)
-	}
-	var err error
-	if n.priority, err = f.priority(n.req); err != nil {
-		return nil, s, err
 	}
 	m := f.models.record(name)
 	if m.cooldown.active() && !s.ready {
@@ -72,19 +78,51 @@ func (f *FIFO) admit(n *newcomer) (*model, sight, error) {
 	if k := limits.Capacity; k > 0 && m.account.inFlight+m.line.n >= k {
 		f.oldest(m) // Callers that have left do not count.
 		if m.account.inFlight+m.line.n >= k {
-			return nil, s, overloaded(name)
+			return nil, s, f.overloaded(m)
 		}
 	}
-	return m, s, nil
+	if f.opts.Priority != nil {
+		if n.priority, err = f.priority(n.req); err != nil {
+			return nil, s, err
+		}
+	}
+	if f.opts.Tenant != nil {
+		if n.tenant, err = f.tenant(n.req); err != nil {
+			return nil, s, err
+		}
+	}
+	if f.swaps.of(name) == nil {
+		_, err = f.policy.evictionFor(&m.answers)
+	}
+	return m, s, err
 }
 
 // priority asks for the priority of a request.
 func (f *FIFO) priority(req *HandlerReq) (priority int, err error) {
-	if f.opts.Priority == nil {
-		return 0, nil
-	}
 	defer refuse(f.log, "Priority", req.Model, &err)
 	return f.opts.Priority(*req), nil
+}
+
+// tenant asks whose a request is.
+func (f *FIFO) tenant(req *HandlerReq) (tenant string, err error) {
+	defer refuse(f.log, "Tenant", req.Model, &err)
+	return f.opts.Tenant(*req), nil
+}
+
+// servesFirst reports whether the verdict on n lets m serve it before any request
+// that waits: at once (R3).
+func (f *FIFO) servesFirst(m *model, n *newcomer, v verdict) bool {
+	if v.action != serves || n.arrival > f.limit(m) {
+		return false
+	}
+	r := f.first(m, everybody)
+	return r == nil || r.priority < n.priority
+}
+
+// overtakes reports whether a newcomer that has to wait would go before others for
+// whom something has changed: by the look, or by itself since the queue last moved.
+func (f *FIFO) overtakes() bool {
+	return f.queue.waiting > 0 && (f.step.unblocked || f.running.changed())
 }
 
 // full reports whether no further request may wait.
@@ -92,7 +130,7 @@ func (f *FIFO) full() bool {
 	if f.opts.MaxQueue <= 0 || f.queue.waiting < f.opts.MaxQueue {
 		return false
 	}
-	f.meetAll()
+	f.prune()
 	return f.queue.waiting >= f.opts.MaxQueue
 }
 
@@ -105,20 +143,27 @@ func (f *FIFO) join(m *model, n *newcomer, v verdict) {
 	if v.action == serves && r.line != nil && f.opts.MaxQueue > 0 && f.queue.waiting > f.opts.MaxQueue {
 		f.take(r)
 		f.counters.Refused++
-		f.eff.GrantError(r.req, overloaded(m.name))
+		f.eff.GrantError(r.req, f.overloaded(m))
 	}
 }
 
 // enqueue makes n wait for m.
 func (f *FIFO) enqueue(m *model, n *newcomer) *request {
-	r := &request{req: *n.req, priority: n.priority, arrival: n.arrival, since: f.step.time()}
+	r := &request{req: *n.req, priority: n.priority, tenant: n.tenant, arrival: n.arrival, since: f.step.time()}
+	if f.queue.waiting == 0 {
+		f.running.setMark() // What has changed before concerns nobody.
+	}
 	f.arrived()
 	f.queue.add(&m.line, r)
 	f.positions.join(r)
+	f.oldest(m) // Those before it whose callers have left make room.
+	if m.line.n == 1 {
+		f.setDeadline(m)
+	}
 	return r
 }
 
-// refuse answers the newcomer with err. It is counted before by the caller.
+// refuse answers the newcomer with err. The caller counts it.
 func (f *FIFO) refuse(req *HandlerReq, err error) {
 	f.arrived()
 	f.debug("request refused", req.Model, err)
@@ -132,8 +177,15 @@ func (f *FIFO) arrived() {
 	f.counters.Requests++
 }
 
-// overloaded is the error for a limit that is reached.
-func overloaded(name string) error { return &RetryError{Model: name, Err: ErrOverloaded} }
+// overloaded is the error for a limit that is reached. It says when m will be loaded,
+// if that is known.
+func (f *FIFO) overloaded(m *model) error {
+	err := &RetryError{Model: m.name, Err: ErrOverloaded}
+	if s := f.swaps.of(m.name); s != nil && s.loads && !s.abandoned && m.history.loadKnown {
+		err.After = max(0, m.history.load-f.step.time().Sub(s.started))
+	}
+	return err
+}
 
 // notFound is the error for a model that the host does not know.
 func notFound(name string) error { return fmt.Errorf("%w: %q", ErrModelNotFound, name) }

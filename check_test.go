@@ -43,6 +43,9 @@ func (w *world) checkSwap(id string, evict []string) {
 	if w.down {
 		w.breaks("a swap for %s after the shutdown", id)
 	}
+	if w.limits[id].Paused {
+		w.breaks("a swap for %s, which is paused", id)
+	}
 }
 
 // checkGrant checks invariants 3, 4, 5 and 8 on a GrantServe.
@@ -67,13 +70,25 @@ func (w *world) checkGrant(c *caller, req HandlerReq, id string) {
 	if limit, known := w.closed[id]; closed && known && c.arrival > limit && w.sameReservations(now) {
 		w.breaks("%s is granted on %s, which was closed before it came", c.name, id)
 	}
+	if w.limits[id].Paused {
+		w.breaks("%s is granted on %s, which is paused", c.name, id)
+	}
+	w.checkTurn(c, closed)
 	for _, o := range w.callers {
-		before := o.priority > c.priority || o.priority == c.priority && o.arrival < c.arrival
+		before := o.priority > c.priority || o.priority == c.priority && o.tenant == c.tenant && o.arrival < c.arrival
 		if o.waiting && !o.left && !o.vanished && !o.arriving && o != c && o.req.Model == id && before {
 			if !closed || o.arrival < c.arrival {
 				w.breaks("%s is granted before %s", c.name, o.name)
 			}
 		}
+	}
+}
+
+// checkHost checks that an answer brings back what the request carried for the
+// host.
+func (w *world) checkHost(c *caller, req HandlerReq) {
+	if req.Host != c.req.Host {
+		w.breaks("%s brought %v and gets back %v", c.name, c.req.Host, req.Host)
 	}
 }
 
@@ -83,6 +98,7 @@ func (w *world) check(s Snapshot) {
 	for _, broken := range slices.Concat(relations(w.before, s), internalRelations(w.sut)) {
 		w.breaks("%s", broken)
 	}
+	w.checkPauses(s)
 	w.checkClosings(s)
 	if !w.impure && !w.down {
 		w.checkWork(s)
@@ -108,7 +124,7 @@ func (w *world) checkBooks(s Snapshot) {
 		}
 	}
 	for id := range w.states {
-		if n := w.inFlight(id); n != perModel[id] && !w.down {
+		if n := w.inFlight(id); n != perModel[id] && !w.failed {
 			w.breaks("%d in flight for %s, not %d", n, id, perModel[id])
 		}
 	}
@@ -126,10 +142,28 @@ func (w *world) checkBooks(s Snapshot) {
 		w.breaks("%d wait, of %d", len(s.Waiting), q)
 	}
 	targets := slices.Sorted(maps.Keys(w.swaps))
-	if !w.down && !slices.EqualFunc(s.Swaps, targets, func(a SwapStatus, b string) bool {
+	if !w.failed && !slices.EqualFunc(s.Swaps, targets, func(a SwapStatus, b string) bool {
 		return a.Model == b && slices.Equal(a.Evict, w.swaps[b].evict)
 	}) {
 		w.breaks("outstanding are %v, not %+v", targets, s.Swaps)
+	}
+}
+
+// checkPauses checks that no paused model is overdue or holds a reservation (R8), once
+// the scheduler knows that it is paused.
+func (w *world) checkPauses(s Snapshot) {
+	if w.unseen {
+		return
+	}
+	for _, r := range s.Reserved {
+		if w.limits[r.Model].Paused {
+			w.breaks("%s is paused and holds a reservation", r.Model)
+		}
+	}
+	for _, r := range s.Waiting {
+		if w.limits[r.Model].Paused && r.Overdue {
+			w.breaks("%s is paused and overdue", r.Model)
+		}
 	}
 }
 
@@ -168,7 +202,10 @@ func sameReservation(a, b Reservation) bool {
 // started, unless for a reservation. It holds after a step that let the queue
 // move, for what the scheduler has been told.
 func (w *world) checkWork(s Snapshot) {
-	if w.unseen || !w.growing {
+	if slices.ContainsFunc(w.callers, func(c *caller) bool { return c.arriving && c.waiting }) && !w.inline {
+		w.silent = false // A request that has to wait notices it (R19).
+	}
+	if w.unseen || w.silent || !w.growing {
 		return
 	}
 	closed := make(map[string]bool)
@@ -177,7 +214,7 @@ func (w *world) checkWork(s Snapshot) {
 	}
 	for _, c := range w.callers {
 		id := c.req.Model
-		if !c.waiting || c.left || w.swaps[id] != nil || w.evictedBy(id) != "" || closed[id] {
+		if !c.waiting || c.left || w.limits[id].Paused || w.swaps[id] != nil || w.evictedBy(id) != "" || closed[id] {
 			continue
 		}
 		evict := w.cleaned(id)
@@ -234,7 +271,6 @@ func leftovers(f *FIFO) (left []string) {
 	note("swaps", len(f.swaps.byTarget)+len(f.swaps.leaving))
 	note("reservations", len(f.reservations.standing)+len(f.reservations.holders)+len(f.reservations.closed))
 	note("listeners", f.positions.listeners)
-	note("owed positions", f.positions.owed)
 	note("inbox", len(f.step.inbox))
 	note("touched", len(f.models.touched))
 	for name, m := range f.models.byName {
@@ -248,12 +284,16 @@ func leftovers(f *FIFO) (left []string) {
 // finish drains w and checks liveness (invariant 6) and that nothing is left
 // behind (invariant 9).
 func (w *world) finish(log func(string)) {
-	w.drain(func(what string, do func()) {
+	each := func(what string, do func()) {
 		log(what)
 		for _, line := range w.step(do) {
 			log("  " + line)
 		}
-	})
+	}
+	for line := w.openLine(); line != ""; line = w.openLine() {
+		each(line, func() { must(w.do(line)) })
+	}
+	w.drain(each)
 	if stuck := w.stuck(); len(stuck) > 0 {
 		w.breaks("they wait for ever: %s", strings.Join(stuck, " "))
 	}
@@ -265,8 +305,8 @@ func (w *world) finish(log func(string)) {
 			w.breaks("%s was never answered", c.name)
 		}
 	}
-	if w.down {
-		return // Reports are ignored.
+	if w.failed {
+		return
 	}
 	for _, l := range leftBehind(w.sut) {
 		w.breaks("left behind: %s", l)

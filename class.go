@@ -16,6 +16,7 @@ type class struct {
 	head, tail *request // by arrival
 	turn       *turn    // whose turn it is; the others follow in a ring
 	turns      map[string]*turn
+	only       turn // of the first tenant, which is usually the only one
 }
 
 // turn holds the requests of one tenant in a class.
@@ -38,11 +39,28 @@ func (w *weights) next() uint64 {
 	return z ^ z>>31
 }
 
+// spare makes classes. It keeps one that is not in use, because the usual line has one
+// class, and comes and goes.
+type spare struct {
+	class   *class
+	weights weights
+}
+
+// newClass returns an empty class.
+func (s *spare) newClass(priority int) *class {
+	c := s.class
+	if s.class = nil; c == nil {
+		c = new(class)
+	}
+	*c = class{priority: priority, weight: s.weights.next()}
+	return c
+}
+
 // push adds r to its class in l, which it makes if there is none.
-func (l *line) push(r *request, w *weights) {
+func (l *line) push(r *request, s *spare) {
 	c := l.classes.find(r.priority)
 	if c == nil {
-		c = &class{priority: r.priority, weight: w.next()}
+		c = s.newClass(r.priority)
 		c.append(r)
 		l.classes = l.classes.insert(c)
 		return
@@ -50,14 +68,16 @@ func (l *line) push(r *request, w *weights) {
 	c.append(r) // It is younger than c.oldest, which stays.
 }
 
-// pull takes r out of l.
-func (l *line) pull(r *request) {
+// pull takes r out of l. Its class and turn stay what they are until the next push.
+func (l *line) pull(r *request, s *spare) {
 	c := r.class
 	oldest := c.head == r
 	c.delete(r)
 	switch {
 	case c.head == nil:
 		l.classes = l.classes.remove(c)
+		c.left, c.right, c.oldest = nil, nil, nil // It is kept, and keeps nobody else.
+		s.class = c
 	case oldest:
 		l.classes.refresh(c.priority)
 	}
@@ -123,15 +143,17 @@ func (c *class) turnOf(tenant string) *turn {
 	return c.turns[tenant]
 }
 
-// join puts a tenant behind the others.
+// join puts a tenant that begins to wait behind the others, and returns its turn.
 func (c *class) join(tenant string) *turn {
-	t := &turn{tenant: tenant}
-	if c.turn != nil && c.turns == nil { // One tenant alone needs no map.
-		c.turns = map[string]*turn{c.turn.tenant: c.turn}
-	}
-	if c.turns != nil {
+	t := &c.only
+	if c.turn != nil {
+		t = new(turn)
+		if c.turns == nil {
+			c.turns = map[string]*turn{c.turn.tenant: c.turn}
+		}
 		c.turns[tenant] = t
 	}
+	t.tenant = tenant
 	c.link(t)
 	return t
 }
@@ -155,10 +177,11 @@ func (c *class) unlink(t *turn) {
 		c.turn = nil
 	}
 	t.prev.next, t.next.prev = t.next, t.prev
+	t.prev, t.next = nil, nil
 }
 
-// pass puts t, whose request was granted, behind the other tenants. One that has no
-// request left has left the ring already.
+// pass puts t behind the other tenants. One that has no request left has left the ring
+// already.
 func (c *class) pass(t *turn) {
 	if t.head == nil {
 		return
@@ -290,12 +313,18 @@ func merge(a, b *class) *class {
 	return b
 }
 
-// update finds the oldest request of c and its children.
+// update finds the oldest request of c and its children. It writes only news, since
+// most of the time there is none, and a pointer is dear to write while the garbage
+// collector runs.
 func (c *class) update() {
-	c.oldest = c.head
-	for _, child := range []*class{c.left, c.right} {
-		if child != nil && child.oldest.arrival < c.oldest.arrival {
-			c.oldest = child.oldest
-		}
+	oldest := c.head
+	if c.left != nil && c.left.oldest.arrival < oldest.arrival {
+		oldest = c.left.oldest
+	}
+	if c.right != nil && c.right.oldest.arrival < oldest.arrival {
+		oldest = c.right.oldest
+	}
+	if c.oldest != oldest {
+		c.oldest = oldest
 	}
 }

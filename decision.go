@@ -18,8 +18,10 @@ type verdict struct {
 	action action
 	evict  []string // starts: what the swap stops
 	loads  bool     // starts: the model is not ready
+	limits Limits   // serves: of the model
 	swap   *swap    // cancels
 	err    error    // refuses
+	block  block    // waits, cancels: why; valid until the next decision
 }
 
 // sight is how the host sees a model.
@@ -34,29 +36,40 @@ func (f *FIFO) see(name string) sight {
 	return sight{known, known && state == StateReady}
 }
 
-// block is why the requests of a model wait, as the last look at it has found.
+// block is why requests wait, and on which models, sorted. A model's is what the last
+// look at it has found.
 type block struct {
 	reason WaitReason
 	on     []string
 }
 
-// note notes why requests wait, and on which models.
-func (b *block) note(reason WaitReason, on ...string) {
-	b.reason, b.on = reason, append(b.on[:0], on...)
+// note takes over why the requests of a model wait, and copies it.
+func (b *block) note(now block) { b.reason, b.on = now.reason, append(b.on[:0], now.on...) }
+
+// waitsFor returns the verdict that requests wait on one model.
+func (f *FIFO) waitsFor(reason WaitReason, model string) verdict {
+	f.scratch.on = append(f.scratch.on[:0], model)
+	return verdict{block: block{reason, f.scratch.on}}
 }
 
 // decide says what can be done now for a request for m that has that arrival
-// number. A newcomer and those that wait are decided on alike. S is how the host
-// sees m at this moment. Why the requests of m have to wait is noted in m.
+// number. It changes nothing, but for taking out callers that have left. A newcomer
+// and those that wait are decided on alike. S is how the host sees m at this moment.
 func (f *FIFO) decide(m *model, arrival uint64, s sight) verdict {
 	if f.swaps.of(m.name) != nil {
-		return verdict{} // They wait for its report: one swap per model (R4).
+		return f.waitsFor(WaitLoading, m.name) // One swap per model (R4).
 	}
-	evict, err := f.needs(m, s)
+	if !s.known {
+		return verdict{action: refuses, err: notFound(m.name)}
+	}
+	limits, err := f.limits(m)
 	if err != nil {
 		return verdict{action: refuses, err: err}
 	}
-	limits, err := f.limits(m)
+	if limits.Paused {
+		return f.waitsFor(WaitPaused, m.name)
+	}
+	evict, err := f.policy.evictionFor(&m.answers)
 	if err != nil {
 		return verdict{action: refuses, err: err}
 	}
@@ -64,56 +77,52 @@ func (f *FIFO) decide(m *model, arrival uint64, s sight) verdict {
 	// as it likes. Without a slot a ready model cannot serve, but it may still start a
 	// swap that it needs: by the time the swap has reported a slot may be free (R7).
 	slot := !s.ready || limits.slot(m.account.inFlight)
-	if !slot {
-		m.block.note(WaitSlots, m.name)
-	}
-	if f.servable(m, s, evict) {
-		// What a newcomer to a closed model may not have, those that came before it may.
-		limit := f.limit(m)
-		if slot && (arrival <= limit || f.first(m, limit) != nil) {
-			return verdict{action: serves}
+	if !f.servable(m, s, evict) {
+		v := f.decideSwap(m, evict, s)
+		if !slot && v.action != starts {
+			v.block = f.waitsFor(WaitSlots, m.name).block
 		}
-		return verdict{}
+		return v
 	}
-	return f.decideSwap(m, evict, s, slot)
+	limit := f.limit(m)
+	switch {
+	case !slot:
+		return f.waitsFor(WaitSlots, m.name)
+	case arrival > limit && f.first(m, limit) == nil:
+		return f.waitsFor(WaitClosed, f.reservations.closing(m.name).by.target)
+	}
+	// What a newcomer to a closed model may not have, those that came before it may.
+	return verdict{action: serves, limits: limits}
 }
 
 // decideSwap says whether a swap of m can start, which stops evict or, for the
 // holder of a reservation, its plan: by the time that one of the two is idle the
 // Swapper may prefer models that are busy, and without the plan it would go on to
 // do so for as long as there are requests for them (R8).
-func (f *FIFO) decideSwap(m *model, evict []string, s sight, slot bool) verdict {
+func (f *FIFO) decideSwap(m *model, evict []string, s sight) (v verdict) {
 	choices, n := [2]intent{{m.name, evict}}, 1
 	if r := f.reservations.of(m.name); r != nil {
 		f.scratch.plan = f.present(r.evict, f.scratch.plan[:0])
 		choices[1], n = intent{m.name, f.scratch.plan}, 2
 	}
-	var unwanted *swap
+	f.scratch.on = f.scratch.on[:0]
 	for i := range choices[:n] {
-		reason, on := f.obstacle(&choices[i], f.scratch.on[:0])
-		f.scratch.on = on
+		reason, on := f.obstacle(&choices[i], f.scratch.on)
 		if reason == "" {
 			return verdict{action: starts, evict: choices[i].evict, loads: !s.ready}
 		}
-		if i == 0 && slot {
-			m.block.note(reason, on...)
+		if reason == WaitSwap && len(on) == 1 && v.swap == nil {
+			if v.swap = f.unwanted(&choices[i], f.swaps.of(on[0])); v.swap != nil {
+				v.action = cancels
+			}
 		}
-		if reason == WaitSwap && len(on) == 1 && unwanted == nil {
-			unwanted = f.unwanted(&choices[i], f.swaps.of(on[0]))
+		if i == 0 { // Why it waits is what is in the way of the present answer.
+			v.block = block{reason, on}
+			f.scratch.on = on[len(on):]
 		}
 	}
-	if unwanted != nil {
-		return verdict{action: cancels, swap: unwanted}
-	}
-	return verdict{}
-}
-
-// needs returns what has to be evicted for m to serve, or why it never will.
-func (f *FIFO) needs(m *model, s sight) ([]string, error) {
-	if !s.known {
-		return nil, notFound(m.name)
-	}
-	return f.policy.evictionFor(&m.answers)
+	f.scratch.on = v.block.on[:0]
+	return v
 }
 
 // servable reports whether m, for which evict has to go, needs no swap and is not
@@ -122,11 +131,16 @@ func (f *FIFO) servable(m *model, s sight, evict []string) bool {
 	return s.ready && len(evict) == 0 && f.swaps.stopping(m.name) == nil
 }
 
-// limits asks for the limits of m.
-func (f *FIFO) limits(m *model) (l Limits, err error) {
+// limits returns the limits of m.
+func (f *FIFO) limits(m *model) (Limits, error) {
 	if f.opts.Limits == nil {
 		return Limits{}, nil
 	}
+	return f.askLimits(m)
+}
+
+// askLimits asks for the limits of m.
+func (f *FIFO) askLimits(m *model) (l Limits, err error) {
 	defer refuse(f.log, "Limits", m.name, &err)
 	return f.opts.Limits(m.name), nil
 }
@@ -166,17 +180,17 @@ func (f *FIFO) obstacle(i *intent, on []string) (WaitReason, []string) {
 
 // unwanted returns s, the only swap that i collides with, if it may be cancelled for
 // i: nobody waits for it, it is less than half done, i could start without it, and
-// a load has served somebody since the last such call, so that callers who leave too
-// early cannot keep every load from ending (R14). Otherwise it returns nil.
+// the swaps cancelled so far allow it, so that impatient callers can keep neither
+// loads from ending nor a model from being loaded (R14). Otherwise it returns nil.
 func (f *FIFO) unwanted(i *intent, s *swap) *swap {
-	if f.canceler == nil || f.swaps.cancelled || s.abandoned || f.wanted(s.target) {
+	if f.canceler == nil || !f.swaps.mayCancel(s) || f.wanted(s.target) {
 		return nil
 	}
 	load := f.prices.load(&f.models.record(s.target).history)
 	if f.step.time().Sub(s.started) >= (load+1)/2 {
 		return nil
 	}
-	if f.scratch.on = f.hindered(i, f.scratch.on[:0]); len(f.scratch.on) > 0 {
+	if len(f.hindered(i, nil)) > 0 {
 		return nil
 	}
 	return s
@@ -195,165 +209,4 @@ func (f *FIFO) present(plan, evict []string) []string {
 		}
 	}
 	return evict
-}
-
-// settle lets the queue move until nothing in it can: models that are ready serve
-// what they can before any swap starts (R7), and after a start, or when something no
-// longer holds others back, every model is looked at again.
-func (f *FIFO) settle() {
-	for f.endReservations(); f.step.moves() && f.queue.waiting > 0; f.endReservations() {
-		f.serveReady()
-		f.startNext()
-	}
-}
-
-// serveReady looks at every model that requests wait for, in the order of R6: those
-// that are ready serve what they can, and requests that can never be served learn
-// why (R19). For a model that cannot serve now the Swapper is not asked before every
-// model has been looked at, so that a Planner sees what has been granted.
-func (f *FIFO) serveReady() {
-	for _, m := range f.rank() {
-		if f.swaps.of(m.name) != nil {
-			continue
-		}
-		s := f.see(m.name)
-		if s.known && (!s.ready || f.swaps.stopping(m.name) != nil) {
-			continue
-		}
-		if evict, err := f.needs(m, s); err != nil {
-			f.fail(m, err)
-		} else if f.servable(m, s, evict) {
-			f.serve(m)
-		}
-	}
-}
-
-// rank returns the models that requests wait for in the order of R6. Callers that
-// have left do not count.
-func (f *FIFO) rank() []*model {
-	f.scratch.lines = append(f.scratch.lines[:0], f.queue.lines...)
-	for _, l := range f.scratch.lines {
-		f.first(l.owner, everybody)
-	}
-	f.scratch.lines = f.queue.ranked(f.scratch.lines[:0])
-	f.scratch.order = f.scratch.order[:0]
-	for _, l := range f.scratch.lines {
-		f.models.touch(l.owner)
-		f.scratch.order = append(f.scratch.order, l.owner)
-	}
-	return f.scratch.order
-}
-
-// serve grants the requests that wait for m in order, as far as there are slots,
-// and returns how many.
-func (f *FIFO) serve(m *model) (granted int) {
-	limits, err := f.limits(m)
-	if err != nil {
-		f.fail(m, err)
-		return 0
-	}
-	for limits.slot(m.account.inFlight) {
-		r := f.first(m, f.limit(m))
-		if r == nil {
-			return granted
-		}
-		f.take(r)
-		if f.grant(m, &r.req) {
-			granted++
-			r.class.pass(r.turn)
-		}
-	}
-	m.block.note(WaitSlots, m.name)
-	return granted
-}
-
-// grant answers a request of m with a lease, and reports whether its caller took
-// it.
-func (f *FIFO) grant(m *model, req *HandlerReq) bool {
-	req.Lease = f.leases.issue(&m.account)
-	f.counters.Granted++
-	if f.eff.GrantServe(*req, m.name) {
-		m.account.lastUsed = req.Lease
-		return true
-	}
-	f.counters.Granted--
-	f.counters.Cancelled++
-	f.leases.end(req.Lease)
-	return false
-}
-
-// startNext starts the first swap that can start: the holders of reservations come
-// first, in the order of taking, then the others by rank. Only one is started, since
-// others may serve beside it before a further one is.
-func (f *FIFO) startNext() {
-	for _, r := range f.reservations.standing {
-		if f.tryStart(f.models.record(r.target)) {
-			return
-		}
-	}
-	for _, m := range f.scratch.order {
-		if f.reservations.of(m.name) == nil && f.tryStart(m) {
-			return
-		}
-	}
-}
-
-// tryStart starts a swap of m for the requests that wait, if it can.
-func (f *FIFO) tryStart(m *model) bool {
-	r := f.oldest(m)
-	if r == nil {
-		return false
-	}
-	v := f.decide(m, r.arrival, f.see(m.name))
-	f.act(m, v)
-	return v.action == starts
-}
-
-// act carries out a verdict on the requests that wait for m.
-func (f *FIFO) act(m *model, v verdict) {
-	switch v.action {
-	case serves:
-		f.serve(m)
-	case starts:
-		f.start(m, v)
-	case cancels:
-		f.swaps.cancelled = true
-		f.abandon(v.swap)
-	case refuses:
-		f.fail(m, v.err)
-	}
-}
-
-// start starts the swap of m. A model that is not ready has lost the requests that
-// it served, and what is evicted is idle.
-func (f *FIFO) start(m *model, v verdict) {
-	i := intent{m.name, slices.Clone(v.evict)}
-	if err := f.policy.startSwap(m.name); err != nil {
-		f.fail(m, err)
-		return
-	}
-	f.swaps.add(i, f.step.time(), v.loads)
-	if v.loads {
-		f.leases.writeOff(&m.account)
-	}
-	if r := f.reservations.of(m.name); r != nil {
-		if n := len(r.closed); n > 0 {
-			f.prices.learnDrain(f.step.time().Sub(r.closed[n-1].at))
-		}
-		f.endReservation(r)
-	}
-	f.queue.setLoading(&m.line, true)
-	f.positions.load(&m.line)
-	f.counters.Swaps++
-	f.counters.Evictions += uint64(len(i.evict))
-	f.debug("swap started", m.name, nil)
-	f.changed()
-	f.step.unblock() // It may have made way for others too.
-	f.eff.StartSwap(m.name, slices.Clone(i.evict))
-}
-
-// changed notes that an effect changes what runs, or that it already has.
-func (f *FIFO) changed() {
-	f.running.expire()
-	f.policy.expireUse()
 }

@@ -336,6 +336,7 @@ func ExampleFIFO_Snapshot() {
 	// [
 	//   {
 	//     "model": "b",
+	//     "tenant": "",
 	//     "priority": 0,
 	//     "position": 1,
 	//     "overdue": false,

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"reflect"
@@ -77,7 +78,9 @@ func (p *pair) drain() (diff string) {
 	for range 1000 {
 		w := p.fifo
 		var next string
-		if targets := slices.Sorted(maps.Keys(w.swaps)); len(targets) > 0 {
+		if line := w.openLine(); line != "" {
+			next = line
+		} else if targets := slices.Sorted(maps.Keys(w.swaps)); len(targets) > 0 {
 			next = "swap-done " + targets[0]
 		} else if i := slices.IndexFunc(w.leases, func(c *caller) bool { return c.serving }); i >= 0 {
 			next = "serve-done " + w.leases[i].name
@@ -131,9 +134,12 @@ func moves(w *world, requests int) (lines []string) {
 
 // explorer tries every sequence of moves up to a depth.
 type explorer struct {
+	host     string   // see hostOf
+	kinds    []string // what a request line may end with; none: as it is
+	pauses   bool     // models are paused, too
+	requests int      // how many there are; 0: 3
 	t        *testing.T
 	setup    setup
-	requests int
 	deadline time.Time
 	tried    int
 }
@@ -147,7 +153,7 @@ func (e *explorer) from(p *pair, depth int) bool {
 		return time.Now().Before(e.deadline)
 	}
 	prefix := slices.Clone(p.done)
-	for i, line := range moves(p.fifo, e.requests) {
+	for i, line := range e.moves(p.fifo) {
 		if n := len(prefix); n > 0 && line == "advance 1m" && prefix[n-1] == line {
 			continue
 		}
@@ -192,20 +198,63 @@ func TestExplore(t *testing.T) {
 	if testing.Short() {
 		total = 2 * time.Second
 	}
-	hosts := []string{
-		"host a b",
-		"host a b; options exact=1; limits a concurrency=1; limits b concurrency=1",
-		"host a b c; swapper conflicts a/b b/c",
-		"host a b c; swapper budget 2 c=2",
+	for _, e := range explorers {
+		e.setup = hostOf(e.host)
+		t.Run(e.name(), func(t *testing.T) { e.explore(t, total/time.Duration(len(explorers))) })
 	}
-	for _, host := range hosts {
-		t.Run(host, func(t *testing.T) {
-			e := &explorer{t: t, setup: hostOf(host), requests: 3, deadline: time.Now().Add(total / time.Duration(len(hosts)))}
-			depth := 0
-			for e.from(newPair(e.setup, ""), depth+1) {
-				depth++
-			}
-			t.Logf("every sequence of %d events, %d sequences in all", depth, e.tried)
-		})
+}
+
+// explorers are what is explored.
+var explorers = []explorer{
+	{host: "host a b"},
+	{host: "host a b; options exact=1; limits a concurrency=1; limits b concurrency=1"},
+	{host: "host a b c; swapper conflicts a/b b/c"},
+	{host: "host a b c; swapper budget 2 c=2"},
+	{host: "host a; ready a; limits a concurrency=1", kinds: []string{"tenant=x", "tenant=y"}, requests: 6},
+	{host: "host a b; ready a; limits a concurrency=1", kinds: []string{"priority=1", "priority=2", "priority=3", "priority=4"}, requests: 4},
+	{host: "host a b", pauses: true},
+}
+
+// name says what e explores.
+func (e *explorer) name() string {
+	words := append([]string{e.host}, e.kinds...)
+	if e.pauses {
+		words = append(words, "pauses")
 	}
+	return strings.Join(words, " ")
+}
+
+// explore tries every sequence, deeper and deeper, until time is up.
+func (e explorer) explore(t *testing.T, within time.Duration) {
+	e.t, e.deadline = t, time.Now().Add(within)
+	e.requests = cmp.Or(e.requests, 3)
+	depth := 0
+	for e.from(newPair(e.setup, ""), depth+1) {
+		depth++
+	}
+	t.Logf("every sequence of %d events, %d sequences in all", depth, e.tried)
+}
+
+// moves returns what can happen next in w: each request in every kind, and pauses.
+func (e *explorer) moves(w *world) (lines []string) {
+	for _, line := range moves(w, e.requests) {
+		if !strings.HasPrefix(line, "request") || len(e.kinds) == 0 {
+			lines = append(lines, line)
+			continue
+		}
+		for _, kind := range e.kinds {
+			lines = append(lines, line+" "+kind)
+		}
+	}
+	if !e.pauses {
+		return lines
+	}
+	for _, id := range w.models {
+		if w.limits[id].Paused {
+			lines = append(lines, "limits "+id+" unload")
+		} else {
+			lines = append(lines, "limits "+id+" paused unload")
+		}
+	}
+	return lines
 }

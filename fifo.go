@@ -14,11 +14,17 @@ import (
 // Its functions are called on the run-loop goroutine and must not block.
 type FIFOOptions struct {
 	// Priority returns the priority of a request: higher is served first. It is
-	// asked once, when the request arrives. Priorities are meant as a few classes;
-	// costs grow with the number of different ones that wait. Nil: all equal.
+	// asked once, when the request arrives. Any number of different priorities is
+	// normal, deadlines for example. Nil: all equal.
 	Priority func(req HandlerReq) int
-	// Limits returns the limits of a model. It is asked whenever they are needed,
-	// so they may change. Nil: none.
+	// Tenant returns whose request it is. Tenants take turns within a model and a
+	// priority, so that one with many requests does not make the others wait. It is
+	// asked once, when the request arrives. Any number of tenants is normal, one for
+	// each user for example. Nil: all requests are one tenant's.
+	Tenant func(req HandlerReq) string
+	// Limits returns the limits of a model. It is asked whenever they are needed. A
+	// host whose limits change calls OnUnload without targets, so that the change
+	// takes effect at once. Nil: none.
 	Limits func(model string) Limits
 	// MaxQueue is how many requests may wait in all, those being loaded for
 	// included. The next one that would have to wait is refused with
@@ -46,6 +52,9 @@ type Limits struct {
 	// Capacity is how many requests may be in flight and waiting together; the next
 	// is refused with [ErrOverloaded]. 0 or less: no limit.
 	Capacity int
+	// Paused: the model is granted nothing and no swap starts for it; its requests
+	// wait. What is in flight goes on, and what is loading becomes ready.
+	Paused bool
 }
 
 // FIFO is the [Scheduler] of this package. Requests of one model are served by
@@ -73,6 +82,7 @@ type FIFO struct {
 	policy       policy
 	prices       prices
 	reservations reservations
+	deadlines    deadlines
 	step         step
 
 	counters Counters
@@ -81,11 +91,16 @@ type FIFO struct {
 }
 
 // scratch is memory that is used again. Nothing in it outlives the function that
-// fills it, except for order.
+// fills it, except for order and overdue.
 type scratch struct {
 	lines    []*line
-	order    []*model // of rank, for startNext
+	order    []*model // of rank, for serveReady and startNext
+	serving  []*model
+	due      []*model
+	overdue  []*model // that the last look has found overdue
 	plan, on []string
+	names    []string // of waitedForNames, when as many lines had begun
+	begun    uint64
 }
 
 // NewFIFO makes a FIFO that asks swapper and acts through eff. Name is what it
@@ -109,7 +124,8 @@ func NewFIFO(name string, logger *slog.Logger, swapper Swapper, eff Effects, opt
 	f.canceler, _ = eff.(SwapCanceler)
 	f.positions = positions{queue: &f.queue, exact: exactPlaces}
 	f.running = running{host: eff.RunningModels, swaps: &f.swaps}
-	f.policy = newPolicy(swapper, f.log, &f.running, &f.swaps, f.usage)
+	f.policy = policy{swapper: swapper, log: f.log, running: &f.running, swaps: &f.swaps, usage: f.usage, changes: f.usageChanges, epoch: 1}
+	f.policy.planner, _ = swapper.(Planner)
 	f.prices = prices{patience: opts.Patience}
 	f.step = step{handle: f.handle, fail: f.failStop, clock: opts.Now}
 	return f
@@ -184,13 +200,14 @@ func (f *FIFO) OnShutdown(err error) {
 // move, and the places of those that go on waiting.
 func (f *FIFO) handle(ev *event) {
 	f.changed() // The host has done other things since the step before.
-	if f.down != nil {
-		f.refuseAll(ev)
-	} else {
-		if ev.kind != shutDown {
-			f.look()
-			f.policy.expireUse()
-		}
+	switch {
+	case f.down != nil:
+		f.afterShutdown(ev)
+	case ev.kind == shutDown:
+		f.shutdown(ev.err)
+	default:
+		f.look()
+		f.policy.begin()
 		f.dispatch(ev)
 		f.settle()
 	}
@@ -211,8 +228,6 @@ func (f *FIFO) dispatch(ev *event) {
 		f.serveDone(ev.model, ev.lease)
 	case unloaded:
 		f.unload(ev.targets, ev.timeout)
-	case shutDown:
-		f.shutdown(ev.err)
 	}
 }
 
@@ -230,6 +245,9 @@ func (f *FIFO) usage(name string) (r Resident) {
 	}
 	return r
 }
+
+// usageChanges grows whenever something changes that usage says.
+func (f *FIFO) usageChanges() uint64 { return f.queue.changes + f.leases.changes }
 
 // debug writes a log line, which costs nothing while Debug is off.
 func (f *FIFO) debug(msg string, model string, err error) {

@@ -232,7 +232,7 @@ func TestErrorsSayWhatAndWhere(t *testing.T) {
 		text string
 	}{
 		{notFound("m"), ErrModelNotFound, `scheduler: model not found: "m"`},
-		{overloaded("m"), ErrOverloaded, `scheduler: overloaded: "m"`},
+		{&RetryError{Model: "m", Err: ErrOverloaded}, ErrOverloaded, `scheduler: overloaded: "m"`},
 		{&RetryError{Model: "m", After: 3 * time.Second, Err: fmt.Errorf("%w: %w", ErrCoolingDown, load)}, load,
 			`scheduler: model cooling down: no such file: "m": try again in 3s`},
 	} {

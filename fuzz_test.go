@@ -11,7 +11,10 @@ import (
 )
 
 // source is a string of bytes that decides what happens.
-type source struct{ data []byte }
+type source struct {
+	data      []byte
+	impatient bool // callers leave while their models load
+}
 
 // less returns a number from 0 to n-1. At the end of the string it is 0.
 func (s *source) less(n int) int {
@@ -29,7 +32,7 @@ func pick[T any](s *source, all []T) T { return all[s.less(len(all))] }
 // setup returns a world at random.
 func (s *source) setup() setup {
 	all := []string{"a", "b", "c", "d", "e", "f"}[:1+s.less(6)]
-	set := setup{models: all, limits: make(map[string]Limits)}
+	set := setup{models: all, limits: make(map[string]bounds)}
 	hostWords.choose(s, &set)
 	var pairs []string
 	for i, a := range all {
@@ -41,16 +44,33 @@ func (s *source) setup() setup {
 		if s.less(4) == 0 {
 			set.ready = append(set.ready, a)
 		}
-		var l Limits
-		if limitWords.choose(s, &l); l != (Limits{}) {
-			set.limits[a] = l
+		var b bounds
+		if limitWords.choose(s, &b); b != (bounds{}) {
+			set.limits[a] = b
 		}
 	}
 	set.swapper = pick(s, []string{
 		"", "conflicts " + strings.Join(pairs, " "), "conflicts " + strings.Join(pairs, " "), "needs " + strings.Join(pairs, " "),
 		"groups x:a,b:swap y:c,d:swap:exclusive z:e:persistent", "budget 2 c=2 e=3", "budget 3 a=2", fmt.Sprintf("hash %d", s.less(256)),
-	})
+	}) + s.questionPanics(all)
+	s.impatient = s.less(4) == 0
 	return set
+}
+
+// questionPanics returns which questions to the Swapper panic, mostly none.
+func (s *source) questionPanics(all []string) string {
+	target, other := pick(s, all), pick(s, all)
+	switch s.less(16) {
+	case 0:
+		return " panics=" + target
+	case 1:
+		return " panics=" + target + "+" + other
+	case 2:
+		return " panics=" + target + "-" + other
+	case 3:
+		return " start-panics=" + target
+	}
+	return ""
 }
 
 // event returns something that may happen next in w, "" if the choice has fallen on
@@ -75,7 +95,10 @@ func (s *source) event(w *world) string {
 		}
 		return op + " " + pick(s, names) + pick(s, append(suffixes, ""))
 	}
-	switch s.less(24) {
+	if loading := loadingFor(w); s.impatient && len(loading) > 0 && s.less(4) == 0 {
+		return "cancel " + pick(s, loading)
+	}
+	switch s.less(25) {
 	case 0, 1, 2, 3, 4, 5:
 		return s.request(w)
 	case 6, 7, 8:
@@ -103,6 +126,8 @@ func (s *source) event(w *world) string {
 			return id + pick(s, []string{" stopped", " shutdown", " starting", " ready"})
 		}
 		return ""
+	case 23:
+		return s.limits(w)
 	default:
 		return s.rare(w, granted)
 	}
@@ -119,21 +144,33 @@ func (s *source) request(w *world) string {
 	return fmt.Sprintf("request r%d %s", n, pick(s, w.models)) + requestWords.some(s)
 }
 
+// limits returns a change of the limits of a model, which the host mostly tells of.
+func (s *source) limits(w *world) string {
+	b := bounds{unload: s.less(4) > 0}
+	limitWords.choose(s, &b)
+	return strings.Join(append([]string{"limits", pick(s, w.models)}, limitWords.write(b)...), " ")
+}
+
+// loadingFor returns the callers whose model is being loaded.
+func loadingFor(w *world) (names []string) {
+	for _, c := range w.callers {
+		if c.waiting && w.swaps[c.req.Model] != nil {
+			names = append(names, c.name)
+		}
+	}
+	return names
+}
+
 // rare returns something that happens seldom.
 func (s *source) rare(w *world, granted []string) string {
 	n := len(w.callers) + 1
-	switch s.less(8) {
+	switch s.less(7) {
 	case 0:
 		return "forget " + pick(s, w.models)
 	case 1:
 		return pick(s, []string{"shutdown", "shutdown error=boom"})
 	case 2:
 		return fmt.Sprintf("request r%d stranger", n)
-	case 3:
-		if len(w.limits) == 0 {
-			return "" // The scheduler was given no Limits.
-		}
-		return "limits " + pick(s, w.models) + limitWords.some(s)
 	default:
 		prefix := pick(s, []string{"grant", "start-swap", "error", "cancel-swap", "stop"})
 		then := pick(s, []string{
@@ -152,7 +189,7 @@ func (s *source) rare(w *world, granted []string) string {
 // play lets what data decides happen to a pair, and then lets everything end. It
 // returns what is wrong, "" if nothing is.
 func play(t testing.TB, data []byte, commits fault) (p *pair, wrong string) {
-	s := &source{data}
+	s := &source{data: data}
 	p = newPair(s.setup(), commits)
 	for len(s.data) > 0 && len(p.done) < 200 {
 		line := s.event(p.fifo)
@@ -267,7 +304,7 @@ func noise(seed uint64, n int) []byte {
 // holds does, and everybody is answered in the end.
 func TestRandomAnswers(t *testing.T) {
 	for seed := range uint64(1000) {
-		s := &source{noise(seed, 300)}
+		s := &source{data: noise(seed, 300)}
 		set := s.setup()
 		set.swapper = fmt.Sprintf("random %d", seed)
 		w := newWorld(set, newFIFOUnderTest)

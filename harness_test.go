@@ -24,10 +24,18 @@ type setup struct {
 	ready         []string // of them, at the start
 	swapper       string   // see newSwapper
 	opts          FIFOOptions
-	limits        map[string]Limits
+	limits        map[string]bounds
 	exact         int  // how many places are told exactly; 0: as many as usual
 	uncancellable bool // the host has no CancelSwap
 	sluggish      bool // what a swap stops says that it is ready until the end of the swap
+}
+
+// bounds is what a host says of a model when it is asked for its limits: see
+// limitWords.
+type bounds struct {
+	Limits
+	panics bool // it panics
+	unload bool // it has told of the change, with an unload of nothing
 }
 
 // constructor makes a scheduler under test. Exact is how many places it tells
@@ -53,12 +61,16 @@ type world struct {
 	closed    map[string]int  // closed models: how many callers had arrived by then
 	barred    map[string]bool // models that lines have called closed and not yet opened
 	down      bool            // the scheduler was shut down
+	failed    bool            // by a panic, so that it may have lost a report
 	unseen    bool            // something changed that no event has told
+	silent    bool            // a process changed by itself, and no event has told
+	untold    bool            // limits changed, and no unload has told
 	inline    bool            // an effect of this step called back
 	ran       []string        // what ran after the step before
 	before    Snapshot        // this step
 	impure    bool            // the Swapper's answers cannot be repeated
 	growing   bool            // the Swapper's answers only grow with the running set
+	turns     turns           // of tenants
 }
 
 // worldSwap is an outstanding swap.
@@ -88,7 +100,9 @@ type caller struct {
 
 // manner is how a caller asks: see requestWords.
 type manner struct {
-	priority  int
+	priority  int    // panicInt: asked for it, the host panics
+	tenant    string // panicWord: likewise
+	host      string // what its request carries for the host
 	gone      bool   // its Ctx is done
 	anonymous bool   // it has no Respond
 	deaf      bool   // it has no PositionCh
@@ -123,11 +137,8 @@ func newWorld(s setup, newSUT constructor) *world {
 	}
 	opts := s.opts
 	opts.Now = func() time.Time { w.reads++; return w.now }
-	opts.Priority = func(req HandlerReq) int { return w.find(req).priority }
-	if len(s.limits) > 0 {
-		w.limits = maps.Clone(s.limits) // They may change.
-		opts.Limits = func(model string) Limits { return w.limits[model] }
-	}
+	opts.Priority, opts.Tenant, opts.Limits = w.priorityOf, w.tenantOf, w.limitsOf
+	w.limits = maps.Clone(s.limits) // They may change.
 	var eff Effects = w
 	if s.uncancellable {
 		eff = struct{ Effects }{w}
@@ -181,6 +192,9 @@ func (w *world) newCaller(name, model string, m manner) *caller {
 	var ctx context.Context
 	ctx, c.hangUp = context.WithCancel(context.WithValue(context.Background(), callerKey{}, c))
 	c.req = HandlerReq{Model: model, Ctx: ctx, Respond: make(chan HandlerResp), PositionCh: make(chan int, 1)}
+	if m.host != "" {
+		c.req.Host = m.host
+	}
 	if m.gone {
 		c.hangUp()
 	}
@@ -253,6 +267,7 @@ func (w *world) StartSwap(id string, evict []string) {
 func (w *world) GrantServe(req HandlerReq, id string) bool {
 	c := w.find(req)
 	w.checkGrant(c, req, id)
+	w.checkHost(c, req)
 	w.answered(c)
 	w.leases = append(w.leases, c)
 	if c.vanished || c.left {
@@ -261,15 +276,25 @@ func (w *world) GrantServe(req HandlerReq, id string) bool {
 		return false
 	}
 	c.lease, c.serving = req.Lease, true
-	w.effect("grant %s %s", c.name, id)
+	w.turns.granted(c)
+	w.effect("grant %s %s%s", c.name, id, c.carries())
 	return true
+}
+
+// carries shows what the request of c carries for the host.
+func (c *caller) carries() string {
+	if c.host == "" {
+		return ""
+	}
+	return fmt.Sprintf(" host=%s", c.host)
 }
 
 // GrantError implements Effects.
 func (w *world) GrantError(req HandlerReq, err error) {
 	c := w.find(req)
+	w.checkHost(c, req)
 	w.answered(c)
-	w.effect("error %s: %v", c.name, err)
+	w.effect("error %s: %v%s", c.name, err, c.carries())
 }
 
 // CancelSwap implements SwapCanceler.
@@ -379,14 +404,14 @@ func (w *world) step(what func()) []string {
 		}()
 		what()
 	}()
-	if quiet && w.quiet() && !w.inline && w.reads > 0 {
+	if quiet && w.quiet() && !w.inline && w.reads > 0 && !w.joinedInVain() {
 		w.breaks("the clock was read although nobody waits")
 	}
 	after := w.sut.Snapshot()
 	w.tellReservations(after)
 	w.tellPositions()
 	if panicked { // The next event shuts the scheduler down.
-		w.down = true
+		w.down, w.failed = true, true
 		w.before = after
 	} else {
 		w.check(after)
@@ -400,6 +425,12 @@ var errHook = errors.New("panic on purpose")
 // quiet reports whether nobody has a reason to read the clock.
 func (w *world) quiet() bool {
 	return w.opts.Cooldown == 0 && len(w.swaps) == 0 && !slices.ContainsFunc(w.callers, func(c *caller) bool { return c.waiting })
+}
+
+// joinedInVain reports whether a request of this step may have waited for a moment,
+// before a question that panicked refused it.
+func (w *world) joinedInVain() bool {
+	return slices.ContainsFunc(w.callers, func(c *caller) bool { return c.arriving && c.answers > 0 && c.lease == 0 })
 }
 
 // tellReservations writes how the reservations and closings after a step differ from
@@ -468,6 +499,7 @@ func (w *world) tellPosition(c *caller) {
 // request hands in the request of c.
 func (w *world) request(c *caller) {
 	c.waiting, c.arriving = true, true
+	w.turns.join(c, w)
 	w.sut.OnRequest(c.req)
 	if c.req.Ctx != nil && c.req.Ctx.Err() != nil {
 		c.left = true
@@ -504,7 +536,7 @@ func (w *world) swapDone(id, how string) {
 		return // A report ahead of its StartSwap would be taken for that of this one.
 	}
 	if s := w.swaps[id]; s != nil {
-		w.unseen = false
+		w.noticed()
 		delete(w.swaps, id)
 		for _, e := range s.evict {
 			if w.states[e] == StateStopping || w.sluggish {
@@ -535,9 +567,8 @@ var errLoad = errors.New("load failed")
 // serveDone ends the request of c, perhaps once more.
 func (w *world) serveDone(c *caller) {
 	if c.serving {
-		w.unseen = false
+		w.ended(c)
 	}
-	c.serving = false
 	w.sut.OnServeDone(ServeDoneEvent{ModelID: c.req.Model, Lease: c.lease})
 }
 
@@ -545,7 +576,7 @@ func (w *world) serveDone(c *caller) {
 // any model.
 func (w *world) serveDoneBy(id string, lease int) {
 	if lease > 0 && lease <= len(w.leases) && w.leases[lease-1].serving {
-		w.leases[lease-1].serving, w.unseen = false, false
+		w.ended(w.leases[lease-1])
 	}
 	w.sut.OnServeDone(ServeDoneEvent{ModelID: id, Lease: uint64(lease)})
 }
@@ -554,22 +585,36 @@ func (w *world) serveDoneBy(id string, lease int) {
 func (w *world) serveDoneOf(id string) {
 	i := slices.IndexFunc(w.leases, func(c *caller) bool { return c.req.Model == id && c.serving })
 	if i >= 0 {
-		w.leases[i].serving, w.unseen = false, false
+		w.ended(w.leases[i])
 	} else if w.inline {
 		return // It would be taken for the end of a grant that is yet to come.
 	}
 	w.sut.OnServeDone(ServeDoneEvent{ModelID: id})
 }
 
+// ended notes that the request of c is done. What has changed by itself is noticed
+// for sure when that leaves its model idle (R19).
+func (w *world) ended(c *caller) {
+	c.serving = false
+	if w.inFlight(c.req.Model) == 0 {
+		w.noticed()
+	}
+}
+
+// noticed notes that the scheduler has been told something that makes it look at
+// everything.
+func (w *world) noticed() { w.unseen, w.silent = false, false }
+
 // unload unloads models. The leases of those that the host knows are written off
 // when it stops them, since the event may have to wait for the end of a step.
 func (w *world) unload(timeout time.Duration, ids ...string) {
 	for _, id := range ids {
-		if w.forgotten[id] {
+		if w.forgotten[id] && !w.down {
 			w.writeOff(id)
 		}
 	}
-	w.unseen = false
+	w.noticed()
+	w.untold = false
 	w.sut.OnUnload(ids, timeout)
 }
 
@@ -577,6 +622,21 @@ func (w *world) unload(timeout time.Duration, ids ...string) {
 func (w *world) shutdown(err error) {
 	w.down = true
 	w.sut.OnShutdown(err)
+}
+
+// openLine returns a line that lets models be served again, "" if nothing keeps them
+// from it: one is paused, or its limits cannot be asked for, or have changed without
+// the scheduler being told.
+func (w *world) openLine() string {
+	for _, id := range w.models {
+		if w.limits[id].Paused || w.limits[id].panics {
+			return "limits " + id + " unload"
+		}
+	}
+	if w.untold {
+		return "unload"
+	}
+	return ""
 }
 
 // drain lets everything end, and nothing more come, until nothing is left to end.

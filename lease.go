@@ -10,6 +10,7 @@ import "slices"
 type ledger struct {
 	last     uint64     // the number of the latest lease
 	open     int        // leases that have not ended
+	changes  uint64     // grows whenever something in flight changes
 	numbers  []uint64   // of these, and of some that have ended
 	accounts []*account // by the same index: whose lease it is; nil: it has ended
 }
@@ -40,6 +41,7 @@ func (l *ledger) issue(a *account) uint64 {
 	a.unended = append(a.unended, l.last)
 	a.open++
 	a.inFlight++
+	l.changes++
 	return l.last
 }
 
@@ -72,14 +74,15 @@ func (l *ledger) ended(number uint64) bool {
 	return a == nil
 }
 
-// end ends a lease and returns whose it was, nil if there is none to end. A lease
-// that is written off is no longer in flight, so that only its entry goes.
-func (l *ledger) end(number uint64) *account {
+// end ends a lease and returns whose it was, nil if there is none to end, and
+// whether it was in flight. One that is written off was not.
+func (l *ledger) end(number uint64) (a *account, wasInFlight bool) {
 	i, a := l.find(number)
 	if a == nil {
-		return nil
+		return nil, false
 	}
 	if number > a.writtenOff {
+		wasInFlight = true
 		a.inFlight--
 	}
 	if a.open--; a.open == 0 {
@@ -89,7 +92,8 @@ func (l *ledger) end(number uint64) *account {
 	if l.open--; l.open == 0 {
 		l.numbers, l.accounts = empty(l.numbers), empty(l.accounts)
 	}
-	return a
+	l.changes++
+	return a, wasInFlight
 }
 
 // oldest returns the number of the open lease of a that was issued first, 0 if
@@ -108,6 +112,7 @@ func (l *ledger) oldest(a *account) uint64 {
 func (l *ledger) writeOff(a *account) {
 	a.writtenOff = l.last
 	a.inFlight = 0
+	l.changes++
 }
 
 // empty returns s without its elements, which refer to nothing, and keeps its

@@ -8,7 +8,9 @@ type model struct {
 	line     line     // queue.go: its waiting requests
 	account  account  // lease.go: its grants
 	answers  answers  // policy.go: what the Swapper said about it
-	history  history  // price.go: its loads
+	history  history  // price.go: its loads and drains
+	deadline deadline // deadline.go: when it may be overdue
+	overdue  overdue  // reservation.go: which of its requests are
 	cooldown cooldown // cooldown.go: its failures
 	block    block    // decision.go: why its requests wait
 	touched  bool     // it is in models.touched
@@ -28,7 +30,7 @@ func (s *models) record(name string) *model {
 	m := s.byName[name]
 	if m == nil {
 		m = &model{name: name, answers: answers{model: name}}
-		m.line.owner, m.account.owner = m, m
+		m.line.owner, m.account.owner, m.deadline.owner = m, m, m
 		s.byName[name] = m
 	}
 	s.touch(m)
@@ -71,5 +73,5 @@ func (m *model) used() bool { return m.history.loadKnown || m.account.lastUsed >
 
 // remembered reports whether the record of m says anything that matters later.
 func (m *model) remembered() bool {
-	return m.used() || !m.history.readySince.IsZero() || m.cooldown.active()
+	return m.used() || m.history.drainKnown || !m.history.readySince.IsZero() || m.cooldown.active()
 }

@@ -91,6 +91,7 @@ func newPanicking(n int) (*panicking, *world) {
 		wrapped := opts
 		wrapped.Now = func() time.Time { p.call("Now"); return opts.Now() }
 		wrapped.Priority = func(req HandlerReq) int { p.call("Priority"); return opts.Priority(req) }
+		wrapped.Tenant = func(req HandlerReq) string { p.call("Tenant"); return opts.Tenant(req) }
 		wrapped.Limits = func(model string) Limits { p.call("Limits"); return opts.Limits(model) }
 		return newFIFOUnderTest(p, p, wrapped, exact)
 	})
@@ -135,7 +136,7 @@ serve-done r13
 
 // questions are the calls whose panic is a refusal. That of any other call is
 // fail-stop.
-var questions = []string{"EvictionFor", "OnSwapStart", "Priority", "Limits"}
+var questions = []string{"EvictionFor", "OnSwapStart", "Priority", "Tenant", "Limits"}
 
 // TestPanicAnywhere lets every single call that the FIFO makes panic in turn (R17).
 // A question that panics is a refusal: nothing comes out, and everything else goes
@@ -178,7 +179,7 @@ func TestPanicAnywhere(t *testing.T) {
 		}
 		seen[p.at]++
 	}
-	for _, what := range []string{"ModelState", "RunningModels", "StartSwap", "GrantServe", "GrantError", "CancelSwap", "StopProcesses", "EvictionFor", "OnSwapStart", "Now", "Priority", "Limits"} {
+	for _, what := range []string{"ModelState", "RunningModels", "StartSwap", "GrantServe", "GrantError", "CancelSwap", "StopProcesses", "EvictionFor", "OnSwapStart", "Now", "Priority", "Tenant", "Limits"} {
 		if seen[what] == 0 {
 			t.Errorf("%s never panicked", what)
 		}

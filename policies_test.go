@@ -16,6 +16,7 @@ type swapperAsked struct {
 	plan      func(target string, running []Resident) ([]string, error)
 	asked     map[string]int // questions in this step and since the last swap
 	questions int            // in this step
+	panics    []questionPanic
 }
 
 // newStep begins to count anew.
@@ -35,8 +36,11 @@ func (a *swapperAsked) mayAskAgain() { clear(a.asked) }
 //	random SEED           an answer at random
 //	budget ROOM a=SIZE …  a Planner: the least recently used go, size 1 if not said;
 //	                      a=SIZE+MORE takes MORE besides while it loads
-//	panics                whenever it is asked
+//
+// It may go on with panics=b, panics=b+a, panics=b-a or start-panics=b: see
+// questionPanics.
 func (w *world) newSwapper(line string) Swapper {
+	line, w.panics = questionPanics(line)
 	kind, args, _ := strings.Cut(line, " ")
 	words := strings.Fields(args)
 	w.growing = kind == "conflicts" || kind == "needs" || kind == "groups" || kind == ""
@@ -176,6 +180,7 @@ type watchedSwapper struct{ w *world }
 
 func (s watchedSwapper) EvictionFor(target string, running []string) []string {
 	s.w.watch(target, running, nil)
+	s.w.mayPanic(target, running)
 	return s.w.plain(target, running)
 }
 
@@ -184,6 +189,7 @@ func (s watchedSwapper) OnSwapStart(target string, running []string) {
 		s.w.breaks("the swap of %s starts with %v running, not %v", target, running, s.w.running(target))
 	}
 	s.w.fire("swap-start " + target)
+	s.w.mayPanicAtStart(target)
 }
 
 // watchedPlanner is a watchedSwapper that is a Planner.
@@ -203,6 +209,7 @@ func (s watchedPlanner) Plan(target string, running []Resident) ([]string, error
 		}
 	}
 	s.w.watch(target, names, loading)
+	s.w.mayPanic(target, names)
 	return s.w.plan(target, running)
 }
 

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"fmt"
 	"log/slog"
 	"slices"
 )
@@ -16,45 +17,38 @@ type policy struct {
 	running *running
 	swaps   *swaps
 	usage   func(model string) Resident // how a running model is used
+	changes func() uint64               // grows whenever that changes
 
 	epoch    uint64 // answers from an earlier one have expired
+	step     uint64 // answers that have been given in it hold until it ends
 	version  uint64 // of the running set in this epoch
 	panicked bool   // an answer of this epoch stands for a panic
 
 	// Memory that is used again.
 	models    []string
+	loading   []string
 	residents []Resident
 }
 
 // answers is what the policy keeps of one target. The zero value with a model has
 // no answers.
 type answers struct {
-	model string
-	epoch uint64   // of the list
-	list  []answer // to different questions
-
-	// The answer as things are.
-	present struct {
-		epoch uint64
-		evict []string
-		err   error
-	}
+	model   string
+	epoch   uint64   // of the list
+	list    []answer // to different questions
+	present answer   // as things are; what it was asked about is not kept
 }
 
 // answer is what the Swapper said to one question.
 type answer struct {
 	running []string // that it was asked about
-	loading string   // likewise: a model that counts as loading; "": as things are
+	loading []string // likewise: models that are supposed to load; nil: as things are
 	evict   []string // cleaned
 	err     error
-}
 
-// newPolicy returns a policy that asks swapper about the running set. A Planner is
-// shown what usage says of each model.
-func newPolicy(swapper Swapper, log *slog.Logger, running *running, swaps *swaps, usage func(string) Resident) policy {
-	p := policy{swapper: swapper, log: log, running: running, swaps: swaps, usage: usage, epoch: 1}
-	p.planner, _ = swapper.(Planner)
-	return p
+	epoch uint64 // in which it was given
+	step  uint64 // in which it was given, or has last been found to hold
+	used  uint64 // policy.uses when it was given
 }
 
 // expire ends the validity of every answer.
@@ -63,12 +57,31 @@ func (p *policy) expire() {
 	p.panicked = false
 }
 
-// expireUse notes that the running models may be used otherwise than before, which
-// only a Planner sees. No panic is kept as an answer either.
-func (p *policy) expireUse() {
-	if p.planner != nil || p.panicked {
+// begin begins a step. No panic is kept as an answer beyond the step before.
+func (p *policy) begin() {
+	p.step++
+	if p.panicked {
 		p.expire()
 	}
+}
+
+// uses grows whenever something changes that only a Planner sees.
+func (p *policy) uses() uint64 {
+	if p.planner == nil {
+		return 0
+	}
+	return p.changes() + p.swaps.changes
+}
+
+// holds reports whether an answer still holds: until the end of the step in which it
+// was given, whatever a Planner would say in the middle of it, and beyond that for as
+// long as nothing has changed that the Swapper sees.
+func (p *policy) holds(a *answer) bool {
+	if a.epoch != p.epoch || a.step != p.step && a.used != p.uses() {
+		return false
+	}
+	a.step = p.step
+	return true
 }
 
 // sync lets the answers expire if the running set has changed, and returns it.
@@ -85,9 +98,13 @@ func (p *policy) sync() []string {
 // will never run. The caller must not change or keep it.
 func (p *policy) evictionFor(a *answers) ([]string, error) {
 	p.sync()
-	if a.present.epoch != p.epoch {
-		now := p.answer(a, p.others(a.model), "")
-		a.present.epoch, a.present.evict, a.present.err = p.epoch, now.evict, now.err
+	if !p.holds(&a.present) {
+		now := p.answer(a, p.others(a.model), nil)
+		// The list may use its memory again while this answer holds: it is found to hold in
+		// a step, a model is used otherwise, and suffices puts the same question.
+		evict := append(a.present.evict[:0], now.evict...)
+		a.present = *now
+		a.present.running, a.present.loading, a.present.evict = nil, nil, evict
 	}
 	return a.present.evict, a.present.err
 }
@@ -97,22 +114,64 @@ func (p *policy) evictionFor(a *answers) ([]string, error) {
 // left out, because it will be gone by then, and so is what that swap stops; its
 // target counts as loading.
 func (p *policy) suffices(a *answers, plan []string, beside *intent) bool {
-	models := p.models[:0]
-	for _, model := range p.sync() {
-		if model != a.model && !slices.Contains(plan, model) && !beside.stops(model) && p.swaps.stopping(model) == nil {
-			models = append(models, model)
-		}
+	if beside == nil {
+		return p.asksNoMore(a, plan, nil, nil)
 	}
-	loading := ""
-	if beside != nil {
-		loading = beside.target
-		if i, found := slices.BinarySearch(models, loading); !found {
-			models = slices.Insert(models, i, loading)
+	return p.asksNoMore(a, plan, beside.evict, []string{beside.target})
+}
+
+// sufficesBesideAll is suffices beside the loads of all targets, sorted, whatever they
+// stop. Since an answer only grows with the running set, a plan that suffices then
+// suffices beside any one of them.
+func (p *policy) sufficesBesideAll(a *answers, plan, targets []string) bool {
+	return p.asksNoMore(a, plan, nil, targets)
+}
+
+// asksNoMore asks about the running models without those that stop, and with those
+// that are supposed to load, which are sorted.
+func (p *policy) asksNoMore(a *answers, plan, stop, load []string) bool {
+	models, targets := p.models[:0], load
+	for _, model := range p.sync() {
+		for len(targets) > 0 && targets[0] < model {
+			models, targets = append(models, targets[0]), targets[1:]
 		}
+		if len(targets) > 0 && targets[0] == model {
+			targets = targets[1:] // It is supposed to load, whatever stops it.
+		} else if slices.Contains(plan, model) || slices.Contains(stop, model) || p.swaps.stopping(model) != nil {
+			continue
+		}
+		models = append(models, model)
+	}
+	models = append(models, targets...)
+	if i, found := slices.BinarySearch(models, a.model); found {
+		models = slices.Delete(models, i, i+1)
 	}
 	p.models = models
-	answer := p.answer(a, models, loading)
+	answer := p.answer(a, models, p.supposed(a.model, load))
 	return answer.err == nil && len(answer.evict) == 0
+}
+
+// supposed returns what of load the Swapper sees to load that does not load anyway.
+// Only a Planner sees any of it.
+func (p *policy) supposed(target string, load []string) []string {
+	p.loading = p.loading[:0]
+	if p.planner != nil {
+		for _, model := range load {
+			if model != target && p.swaps.of(model) == nil {
+				p.loading = append(p.loading, model)
+			}
+		}
+	}
+	return p.loading
+}
+
+// stamp is the state of everything that a question about sufficing depends on.
+type stamp struct{ epoch, swaps, uses uint64 }
+
+// stamp returns the present one.
+func (p *policy) stamp() stamp {
+	p.sync()
+	return stamp{p.epoch, p.swaps.changes, p.uses()}
 }
 
 // startSwap tells the Swapper that a swap is about to start. An error refuses it.
@@ -126,7 +185,7 @@ func (p *policy) startSwap(target string) (err error) {
 // keeping.
 func (a *answers) forget() {
 	if cap(a.list) > 1 {
-		a.epoch, a.present.epoch, a.list = 0, 0, nil
+		a.epoch, a.present, a.list = 0, answer{}, nil
 	}
 }
 
@@ -141,19 +200,24 @@ func (p *policy) others(target string) []string {
 }
 
 // answer returns the Swapper's answer for a's model beside models, and asks for it
-// unless it is known. Loading is a model that counts as loading for the sake of the
-// question, or "".
-func (p *policy) answer(a *answers, models []string, loading string) *answer {
+// unless it is known. Models in loading are supposed to load for the sake of the
+// question.
+func (p *policy) answer(a *answers, models, loading []string) *answer {
 	if a.epoch != p.epoch {
 		a.epoch, a.list = p.epoch, a.list[:0]
 	}
-	// Only a Planner sees what loads, so that for a plain Swapper the question is the
-	// same; and so it is for a model that loads as things are.
-	if p.planner == nil || p.swaps.of(loading) != nil {
-		loading = ""
+	now := a.to(models, loading)
+	if !p.holds(now) {
+		now.epoch, now.step, now.used = p.epoch, p.step, p.uses()
+		now.evict, now.err = p.ask(a.model, now.running, loading, now.evict[:0])
 	}
+	return now
+}
+
+// to returns the answer to a question, which has yet to be given if there is none.
+func (a *answers) to(models, loading []string) *answer {
 	for i := range a.list {
-		if known := &a.list[i]; known.loading == loading && slices.Equal(known.running, models) {
+		if known := &a.list[i]; slices.Equal(known.loading, loading) && slices.Equal(known.running, models) {
 			return known
 		}
 	}
@@ -164,18 +228,20 @@ func (p *policy) answer(a *answers, models []string, loading string) *answer {
 		a.list = append(a.list, answer{})
 	}
 	now := &a.list[n]
-	now.loading, now.running = loading, append(now.running[:0], models...)
-	now.evict, now.err = p.ask(a.model, now.running, loading, now.evict[:0])
+	now.loading, now.running, now.epoch = append(now.loading[:0], loading...), append(now.running[:0], models...), 0
 	return now
 }
 
 // ask puts a question to the Swapper and appends its cleaned answer to evict: each
 // model once, and no model that does not run, the target among them.
-func (p *policy) ask(target string, models []string, loading string, evict []string) ([]string, error) {
+func (p *policy) ask(target string, models, loading, evict []string) ([]string, error) {
 	answer, err, returned := p.put(target, models, loading)
-	p.panicked = p.panicked || !returned
-	if err != nil {
+	switch {
+	case !returned:
+		p.panicked = true
 		return evict, err
+	case err != nil:
+		return evict, fmt.Errorf("%w: %q: %w", ErrPolicy, target, err)
 	}
 	for _, model := range answer {
 		if _, found := slices.BinarySearch(models, model); found && !slices.Contains(evict, model) {
@@ -186,7 +252,7 @@ func (p *policy) ask(target string, models []string, loading string, evict []str
 }
 
 // put asks the Swapper, and reports whether it returned. A panic is a refusal.
-func (p *policy) put(target string, models []string, loading string) (evict []string, err error, returned bool) {
+func (p *policy) put(target string, models, loading []string) (evict []string, err error, returned bool) {
 	if p.planner != nil {
 		defer refuse(p.log, "Plan", target, &err)
 		evict, err = p.planner.Plan(target, p.describe(models, loading))
@@ -198,13 +264,14 @@ func (p *policy) put(target string, models []string, loading string) (evict []st
 }
 
 // describe shows the running models to a Planner.
-func (p *policy) describe(models []string, loading string) []Resident {
+func (p *policy) describe(models, loading []string) []Resident {
 	p.residents = p.residents[:0]
 	for _, model := range models {
 		r := p.usage(model)
+		_, supposed := slices.BinarySearch(loading, model)
 		r.Model = model
-		r.Loading = p.swaps.of(model) != nil || model == loading
-		r.Leaving = p.swaps.stopping(model) != nil && model != loading
+		r.Loading = supposed || p.swaps.of(model) != nil
+		r.Leaving = !supposed && p.swaps.stopping(model) != nil
 		p.residents = append(p.residents, r)
 	}
 	return p.residents

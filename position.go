@@ -1,18 +1,21 @@
 package scheduler
 
-import "container/heap"
+import (
+	"container/heap"
+	"math"
+)
 
 // positions tells waiting requests their place in the queue (R16). The first
-// places are told exactly after every event. Further back a request is told where
-// it is only when something happens to it, so that a long queue does not make every
-// event dear.
+// places are told exactly after every event. Further back a request is told only how
+// many are queued, and only when it begins to wait or is queued again, so that a long
+// queue does not make every event dear.
 type positions struct {
 	queue     *queue
 	exact     int      // how many places are told exactly
 	listeners int      // waiting requests with a PositionCh
-	owed      int      // of them, those that have to be told wherever they are
 	shifted   bool     // the exact places may have changed
 	newest    *request // that began to wait in this step
+	requeued  *line    // whose load has ended in this step without serving all of it
 	full      bool     // as many requests as there are exact places were queued at the last walk
 	lowest    int      // if so: the priority of the last of them
 	cursors   cursors
@@ -25,13 +28,12 @@ const exactPlaces = 64
 // was told nothing.
 type place struct {
 	told bool
-	n    int  // the place that it was told
-	owed bool // it has to be told its place wherever it is
+	n    int32 // the place that it was told; a queue has fewer than two thousand million
 }
 
 // near reports whether the request may be in the exact places. One that was told a
 // place further back comes among them only with a sync, which tells it.
-func (p *positions) near(r *request) bool { return !r.place.told || r.place.n <= p.exact }
+func (p *positions) near(r *request) bool { return !r.place.told || int(r.place.n) <= p.exact }
 
 // join begins to tell r, which has just begun to wait.
 func (p *positions) join(r *request) {
@@ -45,13 +47,21 @@ func (p *positions) join(r *request) {
 	}
 }
 
-// leave ends it. Those behind one of the exact places move up.
+// leave ends it. Those behind one of the exact places move up, and so may a request
+// that r has kept out of them.
 func (p *positions) leave(r *request) {
-	p.shifted = p.shifted || !r.line.loading && p.near(r)
+	p.shifted = p.shifted || !r.line.loading && (p.near(r) || p.hides(r))
 	if r.req.PositionCh != nil {
 		p.listeners--
 	}
-	p.settle(r)
+}
+
+// hides reports whether r may keep a request out of the exact places, although it is
+// further back itself: an older one of another tenant, whose turn is after that of r.
+// Say X1, Y4 and X2 wait for one model, in this order, and 3 for another. The queue is
+// X1 3 Y4 X2, and once Y4 has left it is X1 X2 3.
+func (p *positions) hides(r *request) bool {
+	return r.class.turns != nil && (!p.full || r.priority >= p.lowest)
 }
 
 // load tells the requests of l that their model is being loaded for them.
@@ -63,48 +73,40 @@ func (p *positions) load(l *line) {
 }
 
 // requeue puts the requests of l, whose load has ended without serving them, back
-// into the queue. Each has to be told its place once.
+// into the queue.
 func (p *positions) requeue(l *line) {
-	p.shifted = p.shifted || l.n > 0
-	for r := range l.requests() {
-		if r.req.PositionCh != nil && !r.place.owed {
-			r.place.owed = true
-			p.owed++
-		}
+	if l.n > 0 {
+		p.shifted, p.requeued = true, l
 	}
 }
 
-// settle notes that r has been told, or need not be.
-func (p *positions) settle(r *request) {
-	if r.place.owed {
-		r.place.owed = false
-		p.owed--
-	}
-}
-
-// sync brings what was told up to date: the first places, those that have to be
-// told further back, and the newest.
+// sync brings what was told up to date: the exact places, the newest request, and
+// those that were queued again.
 func (p *positions) sync() {
-	newest := p.newest
-	p.newest = nil
-	if newest != nil && (newest.line == nil || newest.line.loading) {
-		newest = nil
-	}
+	newest, requeued := p.newest, p.requeued
+	p.newest, p.requeued = nil, nil
 	if p.listeners == 0 {
 		p.shifted = false
 		return
 	}
-	if newest != nil && p.mayBeExact(newest) {
-		p.shifted = true
+	if newest != nil && (newest.line == nil || newest.line.loading) {
+		newest = nil
 	}
-	if p.shifted || p.owed > 0 {
+	if p.shifted || newest != nil && p.mayBeExact(newest) {
 		p.walk()
+		p.shifted = false
 	}
-	p.shifted = false
+	// Where exactly the others are would have to be searched for. How many are queued
+	// is an upper bound.
 	if newest != nil && !newest.place.told {
-		// Where exactly it is would have to be searched for. How many wait is an
-		// upper bound.
 		p.tell(newest, p.queue.queued())
+	}
+	if requeued != nil && !requeued.loading {
+		for r := range requeued.requests() {
+			if !r.place.told || r.place.n == 0 {
+				p.tell(r, p.queue.queued())
+			}
+		}
 	}
 }
 
@@ -118,15 +120,16 @@ func (p *positions) mayBeExact(r *request) bool {
 	return r.priority == p.lowest && r.class.turns != nil && (r.prev == nil || p.near(r.prev))
 }
 
-// walk goes through the queue as far as somebody has to be told.
+// walk tells the exact places.
 func (p *positions) walk() {
 	p.full = false
 	p.cursors.begin(p.queue.lines, false)
-	for n := 1; p.cursors.Len() > 0 && (n <= p.exact || p.owed > 0); n++ {
+	for n := 1; n <= p.exact; n++ {
 		r := p.cursors.next()
-		if n <= p.exact || r.place.owed {
-			p.tell(r, n)
+		if r == nil {
+			break
 		}
+		p.tell(r, n)
 		if n == p.exact {
 			p.full, p.lowest = true, r.priority
 		}
@@ -136,11 +139,10 @@ func (p *positions) walk() {
 
 // tell sends r its place if that is news to it.
 func (p *positions) tell(r *request, n int) {
-	p.settle(r)
-	if r.place.told && r.place.n == n {
+	if r.place.told && int(r.place.n) == n {
 		return
 	}
-	r.place.told, r.place.n = true, n
+	r.place.told, r.place.n = true, int32(min(n, math.MaxInt32))
 	if r.req.PositionCh != nil {
 		send(r.req.PositionCh, n)
 	}
@@ -163,10 +165,14 @@ func send(ch chan int, n int) {
 }
 
 // cursors merges the lines of models into the queue: again and again it takes the
-// request that ranks first among the next ones of all lines.
+// request that ranks first among the next ones of all lines. Lines that it has not
+// come to yet are in order, so that it has to compare only the first of them with
+// those that it has begun.
 type cursors struct {
-	heap []*cursor
-	free []*cursor // whose memory is used again
+	lines   []*line // those that are to come
+	loading bool    // of them only those that are being loaded for, or only the others
+	begun   []*cursor
+	free    []*cursor // whose memory is used again
 }
 
 // cursor goes through one line in the order in which its requests would be granted.
@@ -180,28 +186,28 @@ type cursor struct {
 }
 
 // begin starts at the front of those of lines that are being loaded for, or of those
-// that are not.
+// that are not. Lines are in order.
 func (c *cursors) begin(lines []*line, loading bool) {
-	for _, l := range lines {
-		if l.loading != loading {
-			continue
-		}
-		var cur *cursor
-		if n := len(c.free); n > 0 {
-			cur, c.free = c.free[n-1], c.free[:n-1]
-		} else {
-			cur = new(cursor)
-		}
-		cur.descend(l.classes)
-		cur.enter()
-		c.heap = append(c.heap, cur)
-	}
-	heap.Init(c)
+	c.lines, c.loading = lines, loading
 }
 
-// next returns the request whose place it is and moves on. There is one.
+// next returns the request whose place it is and moves on, nil at the end.
 func (c *cursors) next() *request {
-	top := c.heap[0]
+	for len(c.lines) > 0 && c.lines[0].loading != c.loading {
+		c.lines = c.lines[1:]
+	}
+	if len(c.lines) > 0 && (len(c.begun) == 0 || byRank(c.lines[0].head, c.begun[0].next) < 0) {
+		l := c.lines[0]
+		c.lines = c.lines[1:]
+		if l.n > 1 {
+			c.start(l)
+		}
+		return l.head
+	}
+	if len(c.begun) == 0 {
+		return nil
+	}
+	top := c.begun[0]
 	r := top.next
 	if top.advance() {
 		heap.Fix(c, 0)
@@ -211,11 +217,26 @@ func (c *cursors) next() *request {
 	return r
 }
 
+// start begins l, which has more than one request, after its head.
+func (c *cursors) start(l *line) {
+	var cur *cursor
+	if n := len(c.free); n > 0 {
+		cur, c.free = c.free[n-1], c.free[:n-1]
+	} else {
+		cur = new(cursor)
+	}
+	cur.descend(l.classes)
+	cur.enter()
+	cur.advance()
+	heap.Push(c, cur)
+}
+
 // end lets go of the requests.
 func (c *cursors) end() {
-	c.free = append(c.free, c.heap...)
-	clear(c.heap)
-	c.heap = c.heap[:0]
+	c.lines = nil
+	c.free = append(c.free, c.begun...)
+	clear(c.begun)
+	c.begun = c.begun[:0]
 	for _, cur := range c.free {
 		clear(cur.path[:cap(cur.path)])
 		clear(cur.later[:cap(cur.later)])
@@ -270,14 +291,17 @@ func (c *cursor) advance() bool {
 	return c.enter()
 }
 
-func (c *cursors) Len() int           { return len(c.heap) }
-func (c *cursors) Less(i, j int) bool { return byRank(c.heap[i].next, c.heap[j].next) < 0 }
-func (c *cursors) Swap(i, j int)      { c.heap[i], c.heap[j] = c.heap[j], c.heap[i] }
-func (c *cursors) Push(any)           {} // heap.Init, Fix and Pop do not push.
+// Len, Less, Swap, Push and Pop implement [heap.Interface] for the cursors that have
+// begun.
+
+func (c *cursors) Len() int           { return len(c.begun) }
+func (c *cursors) Less(i, j int) bool { return byRank(c.begun[i].next, c.begun[j].next) < 0 }
+func (c *cursors) Swap(i, j int)      { c.begun[i], c.begun[j] = c.begun[j], c.begun[i] }
+func (c *cursors) Push(x any)         { c.begun = append(c.begun, x.(*cursor)) }
 func (c *cursors) Pop() any {
-	last := len(c.heap) - 1
-	cur := c.heap[last]
-	c.heap[last] = nil
-	c.heap = c.heap[:last]
+	last := len(c.begun) - 1
+	cur := c.begun[last]
+	c.begun[last] = nil
+	c.begun = c.begun[:last]
 	return cur
 }

@@ -12,19 +12,20 @@ const (
 )
 
 // prices knows what it takes to get a model loaded, and how long to be patient
-// accordingly (R8). It learns from the loads and drains that it is told.
+// accordingly (R8). It learns from the loads that it is told of.
 type prices struct {
-	patience   time.Duration // the upper bound; negative: nothing is ever overdue
-	latest     time.Duration // the latest load of any model
-	anyLoad    bool          // there was one
-	drain      time.Duration // how long models take to finish what they have
-	drainKnown bool
+	patience time.Duration // the upper bound; negative: nothing is ever overdue
+	latest   time.Duration // the latest load of any model
+	known    bool          // there was one
 }
 
-// history is what prices has learned of one model. The zero value knows nothing.
+// history is what is known of the loads and drains of one model. The zero value
+// knows nothing.
 type history struct {
 	load       time.Duration // how long its latest load took
 	loadKnown  bool
+	drain      time.Duration // how long it takes to finish what it has, once it is closed
+	drainKnown bool
 	readySince time.Time // the end of the load that made it ready; zero: from the start
 }
 
@@ -32,19 +33,19 @@ type history struct {
 // has been so from the start for all that is known.
 func (h *history) stopped() { h.readySince = time.Time{} }
 
+// learnDrain takes over how long the model took to finish what it had. One sample
+// says little, so that each moves the mean by a quarter.
+func (h *history) learnDrain(d time.Duration) {
+	if h.drainKnown {
+		d = h.drain + (d-h.drain)/4
+	}
+	h.drain, h.drainKnown = d, true
+}
+
 // learnLoad takes over how long a load took.
 func (p *prices) learnLoad(h *history, d time.Duration) {
 	h.load, h.loadKnown = d, true
-	p.latest, p.anyLoad = d, true
-}
-
-// learnDrain takes over how long models took to finish what they had.
-func (p *prices) learnDrain(d time.Duration) {
-	if !p.drainKnown {
-		p.drain, p.drainKnown = d, true
-		return
-	}
-	p.drain += (d - p.drain) / 4
+	p.latest, p.known = d, true
 }
 
 // load returns how long a load is expected to take.
@@ -52,36 +53,34 @@ func (p *prices) load(h *history) time.Duration {
 	switch {
 	case h.loadKnown:
 		return h.load
-	case p.anyLoad:
+	case p.known:
 		return p.latest
 	}
 	return defaultLoad
 }
 
-// wait returns so many prices of a model, or Patience if that is less. Either may
-// be so long that a sum or product would overflow.
-func (p *prices) wait(h *history, times time.Duration) time.Duration {
+// overdueAfter returns after how long a model is overdue whose load takes that long,
+// if it has to wait for such a drain.
+func (p *prices) overdueAfter(load, drain time.Duration) time.Duration {
+	return p.bounded(overduePrices, load, drain)
+}
+
+// closedAfter returns for how long a model may stay ready that keeps the holder of a
+// reservation waiting. What is closed is wanted, and will have to be loaded again, so
+// that the longer of the two loads counts: with the holder's alone, a model that
+// loads fast would take nearly all the time from one that loads slowly.
+func (p *prices) closedAfter(holder, h *history, drain time.Duration) time.Duration {
+	return p.bounded(closingPrices, max(p.load(holder), p.load(h)), drain)
+}
+
+// bounded returns so many prices, or Patience if that is less. A price is a load and
+// a drain, and at least a second. Either may be so long that a sum or product would
+// overflow.
+func (p *prices) bounded(times, load, drain time.Duration) time.Duration {
 	longest := p.patience / times
-	price := max(leastPrice, min(p.load(h), longest)+min(p.drain, longest))
+	price := max(leastPrice, min(load, longest)+min(drain, longest))
 	if price > longest {
 		return p.patience
 	}
 	return times * price
-}
-
-// overdue reports whether a request for a model has waited for too long.
-func (p *prices) overdue(h *history, waited time.Duration) bool {
-	return p.patience >= 0 && waited >= p.wait(h, overduePrices)
-}
-
-// mayBeOverdue reports whether any model could be overdue after so long, whatever
-// its price is.
-func (p *prices) mayBeOverdue(waited time.Duration) bool {
-	return p.patience >= 0 && waited >= min(p.patience, overduePrices*leastPrice)
-}
-
-// mayClose reports whether a model that has been ready since then may be closed for
-// the holder of a reservation.
-func (p *prices) mayClose(holder, h *history, now time.Time) bool {
-	return now.Sub(h.readySince) >= p.wait(holder, closingPrices)
 }

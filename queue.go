@@ -18,10 +18,12 @@ type queue struct {
 	waiting   int     // requests in all
 	loading   int     // of them, those whose model is being loaded for them
 	arrivals  uint64  // the number of the latest arrival
-	lines     []*line // those that are not empty, in no particular order
+	changes   uint64  // grows whenever a request is added or removed
+	begun     uint64  // grows whenever a line begins or ends
+	lines     []*line // those that are not empty, by the rank of their heads
 	byRespond map[chan HandlerResp]*request
 	peak      int // of waiting, since it was 0
-	weights   weights
+	spare     spare
 }
 
 // request is one waiting request.
@@ -44,9 +46,9 @@ type request struct {
 type line struct {
 	owner   *model // whose line it is; the queue does not look into it
 	n       int
-	classes *class // the root of a tree
-	loading bool   // a swap is outstanding for these requests
-	index   int    // in queue.lines, while n > 0
+	classes *class   // the root of a tree
+	head    *request // the one that ranks first; nil: the line is empty
+	loading bool     // a swap is outstanding for these requests
 }
 
 // everybody is a limit that no arrival exceeds.
@@ -70,17 +72,15 @@ func (q *queue) arrive() uint64 {
 // add makes r, which arrived after all the others, wait in l.
 func (q *queue) add(l *line, r *request) {
 	r.line = l
-	if l.n == 0 {
-		l.index = len(q.lines)
-		q.lines = append(q.lines, l)
-	}
 	l.n++
+	q.changes++
 	q.waiting++
 	q.peak = max(q.peak, q.waiting)
 	if l.loading {
 		q.loading++
 	}
-	l.push(r, &q.weights)
+	l.push(r, &q.spare)
+	q.place(l)
 	if r.req.Respond != nil {
 		if q.byRespond == nil {
 			q.byRespond = make(map[chan HandlerResp]*request)
@@ -93,18 +93,14 @@ func (q *queue) add(l *line, r *request) {
 func (q *queue) remove(r *request) {
 	l := r.line
 	r.line = nil
-	l.pull(r)
+	l.pull(r, &q.spare)
 	l.n--
+	q.changes++
 	q.waiting--
 	if l.loading {
 		q.loading--
 	}
-	if l.n == 0 {
-		q.lines = swapRemove(q.lines, l.index)
-		if l.index < len(q.lines) {
-			q.lines[l.index].index = l.index
-		}
-	}
+	q.place(l)
 	// The entry of a Respond channel in use twice belongs to the later request.
 	if r.req.Respond != nil && q.byRespond[r.req.Respond] == r {
 		delete(q.byRespond, r.req.Respond)
@@ -115,12 +111,34 @@ func (q *queue) remove(r *request) {
 	}
 }
 
-// swapRemove removes s[i] by moving the last element to its place.
-func swapRemove[T any](s []T, i int) []T {
-	last := len(s) - 1
-	s[i] = s[last]
-	clear(s[last:])
-	return s[:last]
+// pass puts the tenant of r, which was granted, behind the other tenants of its class.
+func (q *queue) pass(l *line, r *request) {
+	r.class.pass(r.turn)
+	q.place(l)
+}
+
+// place puts l where it belongs among the lines, after its head may have changed.
+func (q *queue) place(l *line) {
+	head := l.first(everybody)
+	if head == l.head {
+		return
+	}
+	if l.head != nil {
+		i, _ := q.search(l.head)
+		q.lines = slices.Delete(q.lines, i, i+1)
+	}
+	if (l.head == nil) != (head == nil) {
+		q.begun++
+	}
+	if l.head = head; head != nil {
+		i, _ := q.search(head)
+		q.lines = slices.Insert(q.lines, i, l)
+	}
+}
+
+// search returns the index of the line with that head, or where it belongs.
+func (q *queue) search(head *request) (int, bool) {
+	return slices.BinarySearchFunc(q.lines, head, func(l *line, r *request) int { return byRank(l.head, r) })
 }
 
 // find returns the request that waits with that Respond channel, nil if none does.
@@ -163,18 +181,6 @@ func (l *line) oldest() *request {
 // must not be taken out meanwhile.
 func (l *line) requests() iter.Seq[*request] {
 	return func(yield func(*request) bool) { l.classes.each(yield) }
-}
-
-// ranked appends to order the lines that are not empty, in the order of their
-// first requests, and returns it.
-func (q *queue) ranked(order []*line) []*line {
-	// The lines are sorted in place: their order hardly changes from one time to
-	// the next, and sorting what is nearly sorted is cheap.
-	slices.SortFunc(q.lines, func(a, b *line) int { return byRank(a.first(everybody), b.first(everybody)) })
-	for i, l := range q.lines {
-		l.index = i
-	}
-	return append(order, q.lines...)
 }
 
 // byRank compares the first requests of two lines: the higher priority comes

@@ -18,6 +18,7 @@ func (r *reference) grant(q *refRequest) bool {
 		r.counters.Cancelled++
 		return false
 	}
+	r.takeTurn(q)
 	m := r.modelOf(q.Model)
 	m.touched, m.lastUsed = true, lease.number
 	return true
@@ -44,15 +45,13 @@ func (r *reference) fail(q *refRequest, err error) {
 func (r *reference) drop(q *refRequest) {
 	r.counters.Cancelled++
 	r.remove(q)
-	if len(r.waitingFor(q.Model)) == 0 {
-		r.unblocked = true
-	}
 }
 
 // remove takes a request out of the queue. With the last one of its model, what a
 // reservation or a swap for that model held back may move on.
 func (r *reference) remove(q *refRequest) {
 	r.requests = slices.DeleteFunc(r.requests, func(o *refRequest) bool { return o == q })
+	r.leaveTurn(q)
 	if len(r.waitingFor(q.Model)) > 0 {
 		return
 	}

@@ -1,17 +1,10 @@
 package scheduler
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"time"
 )
-
-// refAnswer is what the Swapper said to one question.
-type refAnswer struct {
-	evict []string
-	err   error
-}
 
 // moveQueue lets everybody move on who can: reservations end, models that are
 // ready serve, and one swap starts, until nothing happens any more (R6, R7).
@@ -28,6 +21,7 @@ func (r *reference) moveQueue() {
 		}
 		again = r.startOne(ranked) || r.unblocked
 	}
+	r.seen = maps.Clone(r.eff.RunningModels())
 }
 
 // lookAt lets one model move on, because a request has come for it.
@@ -35,23 +29,21 @@ func (r *reference) lookAt(model string) {
 	if len(r.waitingFor(model)) == 0 {
 		return
 	}
-	if servable, _ := r.servable(model); servable {
-		r.serve(model)
-		r.explainReady(model)
-		return
-	}
+	servable, _ := r.servable(model)
 	r.serve(model)
-	r.start(model)
+	if !servable {
+		r.start(model)
+	}
 }
 
 // serve grants what a ready model can serve. Requests for a model that cannot be
-// served at all get the error (R19).
+// served at all get the error (R17, R19).
 func (r *reference) serve(model string) {
-	if r.outstanding(model) != nil {
+	if r.outstanding(model) != nil || !slices.Contains(r.running(""), model) {
 		return
 	}
-	if _, known := r.eff.ModelState(model); !known {
-		r.failAll(model, refNamed(ErrModelNotFound, model))
+	if err := r.unable(model); err != nil {
+		r.failAll(model, err)
 		return
 	}
 	servable, err := r.servable(model)
@@ -62,10 +54,19 @@ func (r *reference) serve(model string) {
 	}
 }
 
+// canServe reports whether model may serve one more, whoever that is.
+func (r *reference) canServe(model string) bool {
+	servable, err := r.servable(model)
+	return servable && err == nil && r.slotFree(model)
+}
+
 // servable reports whether model may serve, but for slots and closing. It does
-// not ask about models that are not ready, or are being loaded or stopped.
+// not ask about models that are not ready, or paused, or being loaded or stopped.
 func (r *reference) servable(model string) (bool, error) {
 	if !r.ready(model) || r.outstanding(model) != nil {
+		return false, nil
+	}
+	if r.paused(model) && r.commits != faultGrantsPaused {
 		return false, nil
 	}
 	if r.stoppedBy(model) != nil && r.commits != faultEvicted {
@@ -75,25 +76,33 @@ func (r *reference) servable(model string) (bool, error) {
 	return len(evict) == 0 && err == nil, err
 }
 
-// grantInOrder grants the waiting requests of a model by rank as long as there are
-// slots. Who came after the model was closed is passed over. It returns how many
-// callers took it.
-func (r *reference) grantInOrder(model string) int {
-	granted := 0
-	for _, q := range r.waitingByRank(model) {
-		if !r.slotFree(model) {
-			q.reason, q.on = WaitSlots, []string{model}
+// grantInOrder grants the waiting requests of a model in turn as long as there are
+// slots. Who came after the model was closed is passed over.
+func (r *reference) grantInOrder(model string) {
+	for r.slotFree(model) {
+		q := r.next(model)
+		if q == nil {
+			break
+		}
+		r.grant(q)
+	}
+	r.explainReady(model)
+}
+
+// next returns the request for model whose turn it is among those that it is not
+// closed to, or nil. Those before it whose callers have left are taken out.
+func (r *reference) next(model string) *refRequest {
+	for _, q := range r.inTurn(model) {
+		if r.closedTo(q) != nil {
 			continue
 		}
-		if holders := r.closedTo(q); holders != nil {
-			q.reason, q.on = WaitClosed, holders
-		} else if refGone(q.HandlerReq) {
-			r.drop(q)
-		} else if r.grant(q) {
-			granted++
+		if !refGone(q.HandlerReq) {
+			return q
 		}
+		r.drop(q)
+		return r.next(model) // Its tenant keeps its turn.
 	}
-	return granted
+	return nil
 }
 
 // failAll gives err to everybody who waits for model.
@@ -129,13 +138,21 @@ func (r *reference) startOne(ranked []string) bool {
 // or else with the plan of the model's reservation. If only one swap is in the
 // way, that nobody waits for, it is cancelled (R14).
 func (r *reference) start(model string) bool {
+	if r.loading(model) && r.commits != faultSecondSwap {
+		return false
+	}
 	if r.oldest(model) == nil && (r.commits != faultDeadCaller || len(r.waitingFor(model)) == 0) {
 		return false
 	}
-	if _, known := r.eff.ModelState(model); !known {
+	if r.outstanding(model) != nil && (r.commits != faultSecondSwap || len(r.swaps) > 1) {
 		return false
 	}
-	if r.outstanding(model) != nil && (r.commits != faultSecondSwap || len(r.swaps) > 1) {
+	if err := r.unable(model); err != nil {
+		r.failAll(model, err)
+		return false
+	}
+	if r.paused(model) && r.commits != faultSwapsPaused {
+		r.explainPaused(model)
 		return false
 	}
 	evict, err := r.ask(model)
@@ -153,8 +170,7 @@ func (r *reference) start(model string) bool {
 	}
 	for _, evict := range choices {
 		if reason, _ := r.obstacle(model, evict); reason == "" {
-			r.startSwap(model, evict)
-			return true
+			return r.startSwap(model, evict)
 		}
 	}
 	for _, evict := range choices {
@@ -178,15 +194,20 @@ func (r *reference) obstacle(model string, evict []string) (WaitReason, []string
 	return "", nil
 }
 
-// startSwap starts a swap. A reservation of the model ends with it.
-func (r *reference) startSwap(model string, evict []string) {
+// startSwap starts a swap, unless the Swapper panics at that. A reservation of the
+// model ends with it.
+func (r *reference) startSwap(model string, evict []string) bool {
 	running := r.running(model)
+	if err := refQuestion("OnSwapStart", model, func() { r.swapper.OnSwapStart(model, running) }); err != nil {
+		r.failAll(model, err)
+		return false
+	}
 	swap := &refSwap{model: model, evict: evict, start: r.now(), load: !r.ready(model)}
 	if swap.load && r.commits != faultNoWriteOff {
 		r.writeOff(model)
 	}
 	if s := r.reservationOf(model); s != nil {
-		r.sampleDrain(s)
+		r.sampleDrains(s)
 		r.endReservation(s)
 	}
 	r.swaps = append(r.swaps, swap)
@@ -195,28 +216,8 @@ func (r *reference) startSwap(model string, evict []string) {
 	r.counters.Evictions += uint64(len(evict))
 	clear(r.answers)
 	r.unblocked = true
-	r.swapper.OnSwapStart(model, running)
 	r.eff.StartSwap(model, slices.Clone(evict))
-}
-
-// cancelInTheWay cancels the one swap that keeps the swap for model from starting,
-// if nobody waits for it and it has a good part of its way to go (R14).
-func (r *reference) cancelInTheWay(model string, evict []string) {
-	if r.canceler == nil || r.spent && r.commits != faultCancelsOn || r.commits == faultNeverCancelsSwap {
-		return
-	}
-	swaps := r.colliding(model, evict)
-	if len(swaps) != 1 || len(r.busy(evict)) > 0 || len(r.hindered(model, evict)) > 0 {
-		return
-	}
-	swap := swaps[0]
-	if swap.abandoned || r.oldest(swap.model) != nil || r.arriving == swap.model {
-		return
-	}
-	if 2*r.now().Sub(swap.start) < r.loadOf(swap.model) {
-		r.spent = true
-		r.abandon(swap)
-	}
+	return true
 }
 
 // explain notes why the requests of model wait, whose swap cannot start.
@@ -233,17 +234,10 @@ func (r *reference) explain(model string, evict []string) {
 	}
 }
 
-// explainAnew notes why the requests of model wait, after a look at it that changes
-// nothing.
-func (r *reference) explainAnew(model string) {
-	evict, err := r.ask(model)
-	if err != nil || r.outstanding(model) != nil {
-		return
-	}
-	if r.ready(model) && len(evict) == 0 && r.stoppedBy(model) == nil {
-		r.explainReady(model)
-	} else if reason, _ := r.obstacle(model, evict); reason != "" {
-		r.explain(model, evict)
+// explainPaused notes that the requests of model wait because it is paused.
+func (r *reference) explainPaused(model string) {
+	for _, q := range r.waitingFor(model) {
+		q.reason, q.on = WaitPaused, []string{model}
 	}
 }
 
@@ -259,80 +253,6 @@ func (r *reference) explainReady(model string) {
 			q.reason, q.on = WaitSwap, []string{swap.model}
 		}
 	}
-}
-
-// ask asks the Swapper what has to be evicted for target as things are.
-func (r *reference) ask(target string) ([]string, error) {
-	return r.askAbout(target, r.residents(r.running(target)), "")
-}
-
-// askAbout asks the Swapper once for the same target and the same running set (of
-// which one may count as loading for the sake of the question), as long as no swap
-// starts and the step goes on.
-func (r *reference) askAbout(target string, running []Resident, loading string) ([]string, error) {
-	var names []string
-	for _, m := range running {
-		names = append(names, m.Model)
-	}
-	if _, planner := r.swapper.(Planner); !planner || r.outstanding(loading) != nil {
-		loading = ""
-	}
-	key := fmt.Sprintf("%q %q %q", target, names, loading)
-	answer, asked := r.answers[key]
-	if !asked {
-		if planner, ok := r.swapper.(Planner); ok {
-			answer.evict, answer.err = planner.Plan(target, running)
-		} else {
-			answer.evict = r.swapper.EvictionFor(target, names)
-		}
-		answer.evict = r.clean(answer.evict, names)
-		r.answers[key] = answer
-	}
-	return answer.evict, answer.err
-}
-
-// clean returns the models of an answer that run, each once.
-func (r *reference) clean(evict, running []string) []string {
-	var clean []string
-	for _, model := range evict {
-		if slices.Contains(running, model) && !slices.Contains(clean, model) {
-			clean = append(clean, model)
-		}
-	}
-	return clean
-}
-
-// running returns the running models without target, sorted.
-func (r *reference) running(target string) []string {
-	set := make(map[string]bool)
-	for model, state := range r.eff.RunningModels() {
-		set[model] = state != StateStopped && state != StateShutdown
-	}
-	for _, swap := range r.swaps {
-		set[swap.model] = true
-	}
-	set[target] = false
-	maps.DeleteFunc(set, func(_ string, in bool) bool { return !in })
-	return slices.Sorted(maps.Keys(set))
-}
-
-// residents returns the running models as a Planner sees them.
-func (r *reference) residents(running []string) []Resident {
-	var residents []Resident
-	for _, model := range running {
-		m := Resident{
-			Model:    model,
-			Loading:  r.outstanding(model) != nil,
-			Leaving:  r.stoppedBy(model) != nil,
-			InFlight: r.inFlight(model),
-			Waiting:  len(r.waitingFor(model)),
-		}
-		if r.models[model] != nil {
-			m.LastUsed = r.models[model].lastUsed
-		}
-		residents = append(residents, m)
-	}
-	return residents
 }
 
 // colliding returns the outstanding swaps that a swap for model collides with.
@@ -393,36 +313,6 @@ func (r *reference) inFlight(model string) int {
 		}
 	}
 	return n
-}
-
-// notReady notes that a model is being stopped: if it is ready again without a load
-// it has been so since ever.
-func (r *reference) notReady(model string) {
-	if m := r.models[model]; m != nil {
-		m.readySince = time.Time{}
-	}
-}
-
-// writeOff writes off the leases of model.
-func (r *reference) writeOff(model string) {
-	for _, lease := range r.leases {
-		if lease.model == model {
-			lease.writtenOff = true
-		}
-	}
-}
-
-// slotFree reports whether Concurrency lets model serve one more.
-func (r *reference) slotFree(model string) bool {
-	c := r.limits(model).Concurrency
-	return c <= 0 || r.inFlight(model) < c || r.commits == faultNoConcurrency
-}
-
-func (r *reference) limits(model string) Limits {
-	if r.opts.Limits == nil {
-		return Limits{}
-	}
-	return r.opts.Limits(model)
 }
 
 // coolingDown returns what is left of the cool-down of model.

@@ -3,7 +3,6 @@ package scheduler
 import (
 	"cmp"
 	"slices"
-	"time"
 )
 
 // waitingFor returns the requests that wait for model, in order of arrival.
@@ -14,13 +13,6 @@ func (r *reference) waitingFor(model string) []*refRequest {
 			requests = append(requests, q)
 		}
 	}
-	return requests
-}
-
-// waitingByRank returns the requests that wait for model, in order of rank.
-func (r *reference) waitingByRank(model string) []*refRequest {
-	requests := r.waitingFor(model)
-	slices.SortFunc(requests, r.rank)
 	return requests
 }
 
@@ -36,21 +28,19 @@ func (r *reference) waitingModels() []string {
 	return models
 }
 
-// rank compares two requests: priority, then arrival.
-func (r *reference) rank(a, b *refRequest) int {
-	switch r.commits {
-	case faultNoPriority:
-		return cmp.Compare(a.arrival, b.arrival)
-	case faultLIFO:
-		return cmp.Compare(b.arrival, a.arrival)
-	}
-	return cmp.Or(cmp.Compare(b.priority, a.priority), cmp.Compare(a.arrival, b.arrival))
-}
-
-// first returns the request for model that ranks first, or nil. Those before it
+// first returns the request for model whose turn it is, or nil. Those before it
 // whose callers have left are met, and taken out.
 func (r *reference) first(model string) *refRequest {
-	return r.meet(r.waitingByRank(model))
+	for _, q := range r.inTurn(model) {
+		if !refGone(q.HandlerReq) {
+			return q
+		}
+		if r.commits != faultDeadCaller {
+			r.drop(q)
+			return r.first(model) // Its tenant keeps its turn.
+		}
+	}
+	return nil
 }
 
 // oldest returns the oldest request for model, or nil. Those before it whose
@@ -78,12 +68,12 @@ func (r *reference) byRank() []string {
 	var firsts []*refRequest
 	for _, model := range r.waitingModels() {
 		q := r.first(model)
-		if r.outstanding(model) != nil {
+		if r.loading(model) {
 			continue
 		}
 		if q != nil {
 			firsts = append(firsts, q)
-		} else if requests := r.waitingByRank(model); len(requests) > 0 {
+		} else if requests := r.inTurn(model); len(requests) > 0 {
 			firsts = append(firsts, requests[0])
 		}
 	}
@@ -95,21 +85,26 @@ func (r *reference) byRank() []string {
 	return models
 }
 
-// tellPositions tells the waiting requests their places (R16).
+// tellPositions tells the waiting requests their places (R16). Further back than the
+// first few it is how many are queued, and only at the beginning and at the end of a
+// load.
 func (r *reference) tellPositions() {
+	queued := 0
+	for _, q := range r.requests {
+		if !r.loading(q.Model) {
+			queued++
+		}
+	}
 	for i, q := range r.places() {
 		place := r.place(i, q)
-		near := place <= r.exact || q.told <= 0
-		if q.told == place || !near || r.commits == faultNoZero && place == 0 {
-			continue
-		}
-		if q.told < 0 && place > r.exact { // How many wait is an upper bound.
-			place = 0
-			for _, o := range r.requests {
-				if !r.loadingFor(o) {
-					place++
-				}
+		if place > r.exact {
+			if q.told > 0 {
+				continue
 			}
+			place = queued
+		}
+		if q.told == place || r.commits == faultNoZero && place == 0 {
+			continue
 		}
 		q.told = place
 		r.tell(q.PositionCh, place)
@@ -137,43 +132,41 @@ func (r *reference) tell(ch chan int, place int) {
 }
 
 // places returns the waiting requests in the order of R16: those being loaded for,
-// then the queue, each by rank.
+// then the queue.
 func (r *reference) places() []*refRequest {
-	var loading, queue []*refRequest
-	for _, q := range r.requests {
-		if r.loadingFor(q) {
-			loading = append(loading, q)
+	var loading, queue []string
+	for _, model := range r.waitingModels() {
+		if r.loading(model) {
+			loading = append(loading, model)
 		} else {
-			queue = append(queue, q)
+			queue = append(queue, model)
 		}
 	}
-	slices.SortFunc(loading, r.rank)
-	slices.SortFunc(queue, r.rank)
-	return append(loading, queue...)
+	return append(r.merged(loading), r.merged(queue)...)
 }
 
 // place returns the place of q, the i-th of places.
 func (r *reference) place(i int, q *refRequest) int {
-	if r.loadingFor(q) {
+	if r.loading(q.Model) {
 		return 0
 	}
 	for _, o := range r.requests {
-		if r.loadingFor(o) {
+		if r.loading(o.Model) {
 			i--
 		}
 	}
 	return i + 1
 }
 
-// loadingFor reports whether the model of q is being loaded for it.
-func (r *reference) loadingFor(q *refRequest) bool {
-	swap := r.outstanding(q.Model)
+// loading reports whether model is being loaded for those who wait for it.
+func (r *reference) loading(model string) bool {
+	swap := r.outstanding(model)
 	return swap != nil && !swap.abandoned
 }
 
 // Snapshot is what the reference knows.
 func (r *reference) Snapshot() Snapshot {
-	s := Snapshot{Drain: r.drain, Counters: r.counters}
+	s := Snapshot{Counters: r.counters}
 	for _, model := range r.knownModels() {
 		if status, ok := r.modelStatus(model); ok {
 			s.Models = append(s.Models, status)
@@ -194,7 +187,7 @@ func (r *reference) Snapshot() Snapshot {
 		s.Waiting = append(s.Waiting, r.waitStatus(i, q))
 	}
 	for _, reservation := range r.reservations {
-		s.Reserved = append(s.Reserved, Reservation{reservation.model, slices.Clone(reservation.plan)})
+		s.Reserved = append(s.Reserved, Reservation{Model: reservation.model, Plan: slices.Clone(reservation.plan)})
 	}
 	return s
 }
@@ -222,7 +215,7 @@ func (r *reference) modelStatus(model string) (ModelStatus, bool) {
 	}
 	loaded := false
 	if m := r.models[model]; m != nil {
-		status.Load, loaded = m.load, m.loaded
+		status.Load, status.Drain, loaded = m.load, m.drain, m.loaded
 		status.CoolingDown = r.coolingDown(model)
 	}
 	return status, status.InFlight > 0 || status.Waiting > 0 || status.CoolingDown > 0 || loaded
@@ -232,10 +225,11 @@ func (r *reference) modelStatus(model string) (ModelStatus, bool) {
 func (r *reference) waitStatus(i int, q *refRequest) WaitStatus {
 	status := WaitStatus{
 		Model:    q.Model,
+		Tenant:   q.tenant,
 		Priority: q.priority,
 		Position: r.place(i, q),
 		Age:      r.now().Sub(q.since),
-		Overdue:  r.overdue(q),
+		Overdue:  q.overdue,
 		Reason:   q.reason,
 		On:       slices.Clone(q.on),
 	}
@@ -249,24 +243,13 @@ func (r *reference) waitStatus(i int, q *refRequest) WaitStatus {
 }
 
 // leftovers counts what is left when nothing waits, is in flight or outstanding,
-// beyond one entry per model that was ever loaded or granted.
+// beyond one entry per model that was ever loaded, granted or closed.
 func (r *reference) leftovers() int {
-	n := len(r.requests) + len(r.swaps) + len(r.reservations) + len(r.leases) + len(r.inbox) + len(r.answers)
+	n := len(r.requests) + len(r.turns) + len(r.swaps) + len(r.reservations) + len(r.leases) + len(r.inbox) + len(r.answers)
 	for _, m := range r.models {
 		if !m.touched {
 			n++
 		}
 	}
 	return n
-}
-
-// loadOf returns the load that the price of model counts with.
-func (r *reference) loadOf(model string) time.Duration {
-	if m := r.models[model]; m != nil && m.loaded {
-		return m.load
-	}
-	if r.loaded {
-		return r.lastLoad
-	}
-	return 10 * time.Second
 }

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -17,12 +18,13 @@ type refClosed struct {
 	model   string
 	arrival uint64 // whoever arrived from this number on is not granted
 	at      time.Time
+	idle    time.Time // since when it has nothing in flight
 }
 
 // look takes reservations and closes models, before an event is handled (R8).
 func (r *reference) look() {
-	for _, model := range r.waitingModels() {
-		r.oldest(model)
+	for _, q := range r.requests {
+		q.overdue = false
 	}
 	if len(r.requests) == 0 || r.opts.Patience < 0 {
 		return
@@ -37,26 +39,73 @@ func (r *reference) look() {
 	}
 }
 
+// due returns the oldest requests of the models that are due, in order of arrival.
+func (r *reference) due() []*refRequest {
+	var due []*refRequest
+	for _, model := range r.waitingModels() {
+		if q := r.dueFor(model); q != nil {
+			due = append(due, q)
+		}
+	}
+	slices.SortFunc(due, func(a, b *refRequest) int { return cmp.Compare(a.arrival, b.arrival) })
+	return due
+}
+
+// dueFor returns the oldest request for model if that is due, or nil.
+func (r *reference) dueFor(model string) *refRequest {
+	if r.reservationOf(model) != nil {
+		return r.oldest(model)
+	}
+	if r.outstanding(model) != nil || !r.isDue(r.waitingFor(model)[0]) {
+		return nil
+	}
+	q := r.oldest(model)
+	if q == nil || !r.isDue(q) || r.paused(model) && r.commits != faultReservesPaused {
+		return nil
+	}
+	return q
+}
+
+// isDue reports whether q has waited for so long that its model is due.
+func (r *reference) isDue(q *refRequest) bool {
+	if r.now().Before(q.askAgain) && r.commits != faultAsksTooOften {
+		return false
+	}
+	return r.now().Sub(q.since) >= r.dueAfter(q.Model)
+}
+
+// isOverdue reports whether q, the oldest of its model, makes that overdue. If it
+// does not yet, the model is due again when it does.
+func (r *reference) isOverdue(q *refRequest) bool {
+	after := r.overdueAfter(q.Model)
+	for _, o := range r.waitingFor(q.Model) {
+		o.overdue = r.now().Sub(o.since) >= after
+	}
+	if !q.overdue && r.reservationOf(q.Model) == nil {
+		q.askAgain = q.since.Add(after)
+	}
+	return q.overdue
+}
+
 // takeReservations goes through the overdue models that need a swap, in the order
 // of their oldest requests. One that has to go without keeps what it would need
 // from those that are less old.
 func (r *reference) takeReservations() {
 	var without []*refReservation
-	for _, model := range r.waitingModels() {
-		q := r.oldest(model)
-		if q == nil || !r.overdue(q) || r.commits == faultNeverReserves {
+	for _, q := range r.due() {
+		if !r.isOverdue(q) || r.commits == faultNeverReserves {
 			continue
 		}
-		if r.reservationOf(model) != nil || r.outstanding(model) != nil || !r.needsSwap(model) {
+		if r.reservationOf(q.Model) != nil || !r.needsSwap(q.Model) {
 			continue
 		}
-		plan, _ := r.ask(model)
-		s := &refReservation{model: model, plan: plan}
+		plan, _ := r.ask(q.Model)
+		s := &refReservation{model: q.Model, plan: plan}
 		if r.hindersAny(s, r.reservations) || r.hindersAny(s, without) {
 			without = append(without, s)
 			continue
 		}
-		if r.suffices(s, "", nil) {
+		if r.suffices(s, nil) {
 			r.reservations = append(r.reservations, s)
 		}
 	}
@@ -87,34 +136,43 @@ func (r *reference) hindered(model string, evict []string) []string {
 
 // hinders reports whether a swap for model hinders s.
 func (r *reference) hinders(model string, evict []string, s *refReservation) bool {
-	return refCollide(model, evict, s.model, s.plan) || !r.suffices(s, model, evict)
+	if refCollide(model, evict, s.model, s.plan) {
+		return true
+	}
+	if slices.Contains(r.reservations, s) && slices.Contains(r.waitingModels(), model) && model != r.joining && r.suffices(s, nil, r.waitingModels()...) {
+		return false // It suffices beside all of them, and hence beside this one.
+	}
+	return !r.suffices(s, evict, model)
 }
 
-// suffices reports whether the plan of s is enough beside a further swap, which
-// loads model and stops evict. Model "" is no swap.
-func (r *reference) suffices(s *refReservation, model string, evict []string) bool {
+// suffices reports whether the plan of s is enough beside further swaps, which load
+// models and stop evict. A refusal is a no.
+func (r *reference) suffices(s *refReservation, evict []string, models ...string) bool {
 	running := r.running(s.model)
 	running = slices.DeleteFunc(running, func(m string) bool {
 		return slices.Contains(s.plan, m) || slices.Contains(evict, m) || r.stoppedBy(m) != nil
 	})
-	if model != "" && !slices.Contains(running, model) {
-		running = append(running, model)
-		slices.Sort(running)
+	for _, model := range models {
+		if !slices.Contains(running, model) && model != s.model {
+			running = append(running, model)
+		}
 	}
+	slices.Sort(running)
 	residents := r.residents(running)
 	for i := range residents {
-		if residents[i].Model == model {
+		if slices.Contains(models, residents[i].Model) {
 			residents[i].Loading, residents[i].Leaving = true, false
 		}
 	}
-	more, err := r.askAbout(s.model, residents, model)
-	return len(more) == 0 && err == nil
+	more, err := r.askAbout(s.model, residents, models...)
+	return len(more) == 0 && (err == nil || r.commits == faultSufficesAnyway)
 }
 
 // endReservations ends the reservations whose reason has ended.
 func (r *reference) endReservations() {
 	for _, s := range slices.Clone(r.reservations) {
-		if r.oldest(s.model) == nil || !r.needsSwap(s.model) || !r.suffices(s, "", nil) {
+		paused := r.paused(s.model) && r.commits != faultReservesPaused
+		if r.oldest(s.model) == nil || paused || !r.needsSwap(s.model) || !r.suffices(s, nil) {
 			r.endReservation(s)
 		}
 	}
@@ -146,11 +204,11 @@ func (r *reference) closeFor(s *refReservation, model string) {
 		return
 	}
 	m := r.models[model]
-	open := m != nil && r.now().Sub(m.readySince) < r.patience(2, s.model)
+	open := m != nil && r.now().Sub(m.readySince) < r.closesAfter(s, model)
 	if open && r.commits != faultClosesAtOnce {
 		return
 	}
-	s.closed = append(s.closed, refClosed{model: model, arrival: r.arrivals, at: r.now()})
+	s.closed = append(s.closed, refClosed{model: model, arrival: r.arrivals, at: r.now(), idle: r.now()})
 }
 
 // closedTo returns the holders of the reservations that closed the model of q
@@ -188,31 +246,4 @@ func (r *reference) reservationOf(model string) *refReservation {
 		}
 	}
 	return nil
-}
-
-// sampleDrain learns from a reservation whose swap starts how long the models that
-// it closed took to finish.
-func (r *reference) sampleDrain(s *refReservation) {
-	if len(s.closed) == 0 {
-		return
-	}
-	sample := r.now().Sub(s.closed[len(s.closed)-1].at)
-	if r.drained && r.commits != faultDrainLatest {
-		sample = r.drain + (sample-r.drain)/4
-	}
-	r.drained, r.drain = true, sample
-}
-
-// overdue reports whether q has waited for so long that its model may reserve.
-func (r *reference) overdue(q *refRequest) bool {
-	return r.opts.Patience >= 0 && r.now().Sub(q.since) >= r.patience(5, q.Model)
-}
-
-// patience returns some prices of model, bounded by Patience.
-func (r *reference) patience(prices time.Duration, model string) time.Duration {
-	price := max(r.loadOf(model)+r.drain, time.Second)
-	if price > r.opts.Patience/prices {
-		return r.opts.Patience
-	}
-	return prices * price
 }

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -10,16 +11,17 @@ import (
 // reference is a slow, obvious second implementation of the rules of FIFO, to
 // compare the fast one with. It keeps the waiting requests in one flat slice,
 // remembers nothing that it can find out, and finds out everything by going
-// through all there is. It does not survive a panic of the host.
+// through all there is. It does not survive a panic of an effect.
 type reference struct {
 	swapper  Swapper
 	eff      Effects
 	canceler SwapCanceler // eff, where it is one
 	opts     FIFOOptions
 	commits  fault
-	exact    int // how many places are told exactly (R16)
+	exact    int // how many of the first are told their exact place (R16)
 
 	requests     []*refRequest     // waiting, in order of arrival
+	turns        []refTurn         // of the tenants that wait, in order (R6)
 	swaps        []*refSwap        // outstanding, in the order of their start
 	reservations []*refReservation // standing, in the order of taking
 	leases       []*refLease       // not ended, in the order of granting
@@ -29,16 +31,16 @@ type reference struct {
 	lastLease uint64        // its number
 	loaded    bool          // some model was loaded
 	lastLoad  time.Duration // the latest of any model
-	drained   bool          // there was a sample of the drain
-	drain     time.Duration
-	spent     bool // R14: a swap was cancelled, and no load has served somebody since
+	spent     bool          // R14: a swap was cancelled, and none that somebody waited for has ended well since
 	counters  Counters
-	shut      error // what OnShutdown got
+	shut      error                   // what OnShutdown got
+	seen      map[string]ProcessState // what ran when the queue last moved (R19)
 
 	answers   map[string]refAnswer // of the Swapper, in this step
 	inbox     []func()             // events that are not handled yet
 	stepping  bool
 	arriving  string // the model of a request that does not wait yet
+	joining   string // the model of a request that is the first to wait for it, and has just begun
 	unblocked bool   // the queue has to move before the step ends
 }
 
@@ -46,9 +48,12 @@ type reference struct {
 type refRequest struct {
 	HandlerReq
 	priority int
+	tenant   string
 	arrival  uint64
 	since    time.Time
-	told     int // position, -1: none
+	askAgain time.Time // when it is due once more, if a price has put that off
+	overdue  bool      // at the last look
+	told     int       // position, -1: none
 	reason   WaitReason
 	on       []string
 }
@@ -73,13 +78,16 @@ type refLease struct {
 
 // refModel is what outlasts the requests of a model.
 type refModel struct {
-	touched    bool // it was loaded or granted
+	touched    bool // it was loaded, granted or closed
 	loaded     bool
 	load       time.Duration // its latest, if loaded
 	readySince time.Time     // the end of that load
-	failures   int           // in a row
-	failure    error         // the latest of them
-	cooling    time.Time     // until when it cools down, if it has failures
+	drained    bool          // there was a sample of its drain
+	drain      time.Duration
+	spent      bool      // R14: its swap was cancelled, and none that somebody waited for has ended well since
+	failures   int       // in a row
+	failure    error     // the latest of them
+	cooling    time.Time // until when it cools down, if it has failures
 	lastUsed   uint64
 }
 
@@ -149,96 +157,154 @@ func (r *reference) request(req HandlerReq) {
 		r.refuse(req, r.shut)
 		return
 	}
-	if r.unblocked { // The look has let something go that held others back.
-		r.arriving = req.Model
-		r.moveQueue()
-		r.arriving = ""
-	}
 	if refGone(req) {
 		r.counters.Cancelled++
 		r.eff.GrantError(req, context.Cause(req.Ctx))
 		return
 	}
-	if err := r.refusal(req.Model); err != nil {
+	q := &refRequest{HandlerReq: req, arrival: r.arrivals, told: -1}
+	if err := r.refusal(q); err != nil {
 		r.refuse(req, err)
 		return
 	}
-	q := &refRequest{HandlerReq: req, arrival: r.arrivals, told: -1}
-	if r.opts.Priority != nil {
-		q.priority = r.opts.Priority(req)
-	}
-	if r.servedAtOnce(q) {
-		r.arrivals++
-		r.grant(q)
-		if r.commits == faultAnswersTwice {
-			r.requests = append(r.requests, q)
-		}
-		r.lookAt(req.Model)
-		return
-	}
-	full := r.queueFull()
-	if servable, _ := r.servable(req.Model); full && !(servable && r.slotFree(req.Model)) {
-		r.explainAnew(req.Model)
-		r.refuse(req, &RetryError{Model: req.Model, Err: ErrOverloaded})
+	if !r.servedAtOnce(q) {
+		r.hasToWait(q)
 		return
 	}
 	r.arrivals++
-	q.since = r.now()
-	r.requests = append(r.requests, q)
-	r.lookAt(req.Model)
-	if full && len(r.requests) > r.opts.MaxQueue && slices.Contains(r.requests, q) { // Those before it have taken the slots.
-		r.remove(q)
-		r.refuse(req, &RetryError{Model: req.Model, Err: ErrOverloaded})
+	r.grant(q)
+	if r.commits == faultAnswersTwice {
+		r.join(q)
 	}
+	r.lookAt(req.Model)
 }
 
-// refusal is the rest of R2, up to the Planner's.
-func (r *reference) refusal(model string) error {
-	state, known := r.eff.ModelState(model)
+// refusal is the rest of R2, but for MaxQueue. It asks for the priority and the
+// tenant of q.
+func (r *reference) refusal(q *refRequest) error {
+	state, known := r.eff.ModelState(q.Model)
 	if !known {
 		if r.commits == faultKeepsUnknown {
-			r.modelOf(model)
+			r.modelOf(q.Model)
 		}
-		return refNamed(ErrModelNotFound, model)
+		return refNamed(ErrModelNotFound, q.Model)
 	}
-	if left := r.coolingDown(model); left > 0 && state != StateReady && r.commits != faultNoCooldown {
-		return &RetryError{Model: model, After: left, Err: fmt.Errorf("%w: %w", ErrCoolingDown, r.models[model].failure)}
+	if left := r.coolingDown(q.Model); left > 0 && state != StateReady && r.commits != faultNoCooldown {
+		return &RetryError{Model: q.Model, After: left, Err: fmt.Errorf("%w: %w", ErrCoolingDown, r.models[q.Model].failure)}
 	}
-	if k := r.limits(model).Capacity; k > 0 && r.commits != faultNoCapacity {
-		r.oldest(model)
-		if r.inFlight(model)+len(r.waitingFor(model)) >= k {
-			return &RetryError{Model: model, Err: ErrOverloaded}
+	limits, err := r.limits(q.Model)
+	if err != nil {
+		return err
+	}
+	if r.capacityReached(q.Model, limits.Capacity) {
+		r.oldest(q.Model)
+		if r.capacityReached(q.Model, limits.Capacity) {
+			return r.overloaded(q.Model)
 		}
 	}
-	if r.outstanding(model) == nil {
-		_, err := r.ask(model)
+	if err := r.askOf(q); err != nil {
+		return err
+	}
+	if r.outstanding(q.Model) == nil {
+		_, err := r.ask(q.Model)
 		return err
 	}
 	return nil
 }
 
-// servedAtOnce is R3.
+// capacityReached reports whether a model holds as many as it may.
+func (r *reference) capacityReached(model string, k int) bool {
+	return k > 0 && r.inFlight(model)+len(r.waitingFor(model)) >= k && r.commits != faultNoCapacity
+}
+
+// servedAtOnce is R3. A tenant that begins to wait joins behind the others, so that
+// whoever waits with the same priority ranks before q.
 func (r *reference) servedAtOnce(q *refRequest) bool {
-	servable, _ := r.servable(q.Model)
-	if !servable || !r.slotFree(q.Model) {
+	if !r.canServe(q.Model) {
 		return false
 	}
 	if r.closedTo(q) != nil && r.commits != faultNewcomers {
 		return false
 	}
 	first := r.first(q.Model)
-	return first == nil || r.rank(first, q) > 0
+	switch r.commits {
+	case faultNoPriority:
+		return first == nil
+	case faultLIFO:
+		return true
+	}
+	return first == nil || first.priority < q.priority
 }
 
-// queueFull reports whether MaxQueue is reached.
-func (r *reference) queueFull() bool {
-	if r.opts.MaxQueue <= 0 || r.commits == faultNoMaxQueue {
+// hasToWait lets q wait, unless MaxQueue is reached. If something has changed for
+// others that wait, by the look or by itself, the queue moves in order: with q in it
+// if there is room, and otherwise before it is decided whether q is refused (R19).
+func (r *reference) hasToWait(q *refRequest) {
+	if len(r.requests) == 0 { // What has changed before concerns nobody.
+		r.seen = maps.Clone(r.eff.RunningModels())
+	}
+	changed := len(r.requests) > 0 && (r.unblocked || r.changedSilently() && r.commits != faultOvertakes)
+	if changed && !r.queueHolds(r.opts.MaxQueue) {
+		r.join(q)
+		r.moveQueue()
+		return
+	}
+	if changed && r.commits != faultMaxQueueFirst {
+		r.arriving = q.Model
+		r.moveQueue()
+		r.arriving = ""
+		if _, err := r.ask(q.Model); err != nil && r.outstanding(q.Model) == nil {
+			r.refuse(q.HandlerReq, err)
+			return
+		}
+		if r.servedAtOnce(q) {
+			r.arrivals++
+			r.grant(q)
+			return
+		}
+	}
+	if r.queueHolds(r.opts.MaxQueue) && !r.canServe(q.Model) {
+		r.refuse(q.HandlerReq, r.overloaded(q.Model))
+		return
+	}
+	if len(r.waitingFor(q.Model)) == 0 {
+		r.joining = q.Model
+	}
+	r.join(q)
+	r.lookAt(q.Model)
+	r.joining = ""
+	if slices.Contains(r.requests, q) && r.queueHolds(r.opts.MaxQueue+1) { // Those before it have taken the slots.
+		r.remove(q)
+		r.refuse(q.HandlerReq, r.overloaded(q.Model))
+	}
+}
+
+// changedSilently reports whether something else runs, or in another state, than
+// when the queue last moved.
+func (r *reference) changedSilently() bool {
+	return !maps.Equal(r.eff.RunningModels(), r.seen)
+}
+
+// queueHolds reports whether n requests or more wait, if there is a MaxQueue.
+func (r *reference) queueHolds(n int) bool {
+	if r.opts.MaxQueue <= 0 || len(r.requests) < n || r.commits == faultNoMaxQueue {
 		return false
 	}
 	for _, model := range r.waitingModels() {
 		r.oldest(model)
 	}
-	return len(r.requests) >= r.opts.MaxQueue
+	return len(r.requests) >= n
+}
+
+// overloaded is the refusal of a limit that is reached. It says when the model will
+// be loaded, if that is known.
+func (r *reference) overloaded(model string) error {
+	err := &RetryError{Model: model, Err: ErrOverloaded}
+	swap, m := r.outstanding(model), r.models[model]
+	if swap != nil && swap.load && !swap.abandoned && m != nil && m.loaded && r.commits != faultNoAfter {
+		err.After = max(0, m.load-r.now().Sub(swap.start))
+	}
+	return err
 }
 
 // cancel is OnCancel: R14.
@@ -252,157 +318,6 @@ func (r *reference) cancel(req HandlerReq) {
 			r.oldest(q.Model)
 			return
 		}
-	}
-}
-
-// swapDone is OnSwapDone.
-func (r *reference) swapDone(ev SwapDone) {
-	if r.shut != nil {
-		return
-	}
-	swap := r.outstanding(ev.ModelID)
-	if swap == nil {
-		r.counters.Ignored++
-		return
-	}
-	r.swaps = slices.DeleteFunc(r.swaps, func(s *refSwap) bool { return s == swap })
-	r.unblocked = true
-	for _, e := range swap.evict {
-		if !r.ready(e) {
-			r.notReady(e)
-		}
-	}
-	if swap.load && ev.Err == nil && r.ready(swap.model) {
-		r.modelOf(swap.model).readySince = r.now()
-	}
-	switch {
-	case swap.abandoned:
-		r.abandonedDone(swap, ev)
-	case ev.Err != nil:
-		r.swapFailed(swap.model, ev.Err)
-	case !r.ready(swap.model) && r.commits != faultNotReady:
-		r.swapFailed(swap.model, refNamed(ErrNotReady, swap.model))
-	default:
-		r.swapSucceeded(swap)
-	}
-}
-
-// abandonedDone is the end of R12: an unload sticks.
-func (r *reference) abandonedDone(swap *refSwap, ev SwapDone) {
-	if ev.Err != nil || !swap.unloaded || r.oldest(swap.model) != nil || r.commits == faultUnloadFades {
-		return
-	}
-	if _, known := r.eff.ModelState(swap.model); known {
-		r.eff.StopProcesses(swap.timeout, []string{swap.model})
-	}
-}
-
-// swapFailed is R10 and R13.
-func (r *reference) swapFailed(model string, err error) {
-	r.counters.SwapsFailed++
-	m := r.modelOf(model)
-	m.failures, m.failure = m.failures+1, err
-	if r.opts.Cooldown > 0 {
-		times := 1 << min(m.failures-1, 5)
-		if r.commits == faultCooldownFlat {
-			times = 1
-		}
-		m.cooling = r.now().Add(time.Duration(times) * r.opts.Cooldown)
-	}
-	for i, q := range r.waitingFor(model) {
-		if i > 0 && r.commits == faultDrops {
-			r.remove(q)
-			continue
-		}
-		r.fail(q, err)
-	}
-}
-
-// swapSucceeded is R4: those who waited for the swap are served, and the Swapper
-// is not asked again.
-func (r *reference) swapSucceeded(swap *refSwap) {
-	m := r.modelOf(swap.model)
-	m.failures = 0
-	if swap.load {
-		m.loaded, m.load = true, r.now().Sub(swap.start)
-		r.loaded, r.lastLoad = true, m.load
-	}
-	if r.commits != faultAsksAgain && r.grantInOrder(swap.model) > 0 {
-		r.spent = false
-	}
-}
-
-// serveDone is OnServeDone: R11.
-func (r *reference) serveDone(ev ServeDoneEvent) {
-	if r.shut != nil {
-		return
-	}
-	for i, lease := range r.leases {
-		named := lease.number == ev.Lease
-		if ev.Lease == 0 {
-			named = lease.model == ev.ModelID
-		}
-		if named {
-			if r.commits != faultLeaks {
-				r.leases = slices.Delete(r.leases, i, i+1)
-			}
-			r.unblocked = true
-			return
-		}
-	}
-	r.counters.Ignored++
-}
-
-// unload is OnUnload: R12.
-func (r *reference) unload(targets []string, timeout time.Duration) {
-	if r.shut != nil {
-		return
-	}
-	for _, q := range slices.Clone(r.requests) {
-		if slices.Contains(targets, q.Model) {
-			r.fail(q, refNamed(ErrModelUnloaded, q.Model))
-		}
-	}
-	var known []string
-	for _, model := range targets {
-		r.unloadOne(model, timeout)
-		if _, ok := r.eff.ModelState(model); ok {
-			known = append(known, model)
-		}
-	}
-	if len(known) > 0 {
-		r.eff.StopProcesses(timeout, known)
-	}
-	r.unblocked = true
-}
-
-// unloadOne is what an unload does to the books of one model, and to its swap.
-func (r *reference) unloadOne(model string, timeout time.Duration) {
-	r.writeOff(model)
-	r.notReady(model)
-	if m := r.models[model]; m != nil {
-		m.failures = 0
-	}
-	swap := r.outstanding(model)
-	if swap == nil {
-		return
-	}
-	swap.unloaded, swap.timeout = true, timeout
-	r.abandon(swap)
-	if r.commits == faultForgetsAbandoned {
-		r.swaps = slices.DeleteFunc(r.swaps, func(s *refSwap) bool { return s == swap })
-	}
-}
-
-// abandon takes the purpose from a swap that stays on the books.
-func (r *reference) abandon(swap *refSwap) {
-	if swap.abandoned {
-		return
-	}
-	swap.abandoned = true
-	r.counters.SwapsAbandoned++
-	if r.canceler != nil {
-		r.canceler.CancelSwap(swap.model)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 func relations(before, s Snapshot) []string {
 	r := &relating{Snapshot: s}
 	r.order()
+	r.turns()
 	r.sums()
 	for _, w := range s.Waiting {
 		r.reason(w)
@@ -92,6 +93,37 @@ func (r *relating) order() {
 	r.must(isSet(targets), "the swaps are for %v", targets)
 }
 
+// turns checks R6: those who wait for a model with the same priority stand in rounds.
+// Each tenant has one request in a round, at the same place as in the round before,
+// until it has no more; and its own stand in the order of their arrival.
+func (r *relating) turns() {
+	type where struct {
+		model    string
+		priority int
+	}
+	type last struct {
+		round, place int
+		age          time.Duration
+	}
+	tenants := make(map[where]map[string]last)
+	at := make(map[where]last) // that of the latest
+	for _, w := range r.Waiting {
+		here := where{w.Model, w.Priority}
+		if tenants[here] == nil {
+			tenants[here] = make(map[string]last)
+		}
+		before, again := tenants[here][w.Tenant]
+		now := last{before.round + 1, before.place, w.Age}
+		if !again {
+			now.place = len(tenants[here])
+		}
+		latest := at[here]
+		r.must(now.round > latest.round || now.round == latest.round && now.place > latest.place, "out of turn: tenant %q at %s", w.Tenant, w.Model)
+		r.must(!again || w.Age <= before.age, "the requests of tenant %q at %s stand out of order", w.Tenant, w.Model)
+		tenants[here][w.Tenant], at[here] = now, now
+	}
+}
+
 // sums checks what the status of models and swaps says of those who wait.
 func (r *relating) sums() {
 	waiting := make(map[string]int)
@@ -120,7 +152,7 @@ func (r *relating) reason(w WaitStatus) {
 	}
 	good := true
 	switch w.Reason {
-	case WaitLoading, WaitSlots:
+	case WaitLoading, WaitPaused, WaitSlots:
 		good = itself
 	case WaitClosed:
 		closedBy := func(id string) bool { return slices.Contains(r.holders(w.Model), id) }
@@ -201,6 +233,7 @@ func related() Snapshot {
 			{Model: "c", Waiting: 1, Load: time.Second},
 			{Model: "e", Waiting: 1},
 			{Model: "g", Waiting: 1},
+			{Model: "h", Waiting: 4},
 		},
 		Swaps: []SwapStatus{{Model: "c", Evict: []string{"d"}, Waiting: 1}, {Model: "g", Waiting: 1, Abandoned: true}},
 		Waiting: []WaitStatus{
@@ -210,9 +243,13 @@ func related() Snapshot {
 			{Model: "a", Position: 3, Reason: WaitClosed, On: []string{"b"}},
 			{Model: "e", Position: 4, Reason: WaitReserved, On: []string{"b"}},
 			{Model: "g", Position: 5, Reason: WaitSwap, On: []string{"g"}},
+			{Model: "h", Position: 6, Tenant: "x", Age: 3, Reason: WaitPaused, On: []string{"h"}},
+			{Model: "h", Position: 7, Tenant: "y", Age: 2, Reason: WaitPaused, On: []string{"h"}},
+			{Model: "h", Position: 8, Tenant: "x", Age: 1, Reason: WaitPaused, On: []string{"h"}},
+			{Model: "h", Position: 9, Tenant: "y", Age: 1, Reason: WaitPaused, On: []string{"h"}},
 		},
 		Reserved: []Reservation{{Model: "b", Plan: []string{"a"}}},
-		Counters: Counters{Requests: 8, Granted: 2, Swaps: 2, SwapsAbandoned: 1, Evictions: 1},
+		Counters: Counters{Requests: 12, Granted: 2, Swaps: 2, SwapsAbandoned: 1, Evictions: 1},
 	}
 }
 
@@ -225,6 +262,10 @@ func TestRelations(t *testing.T) {
 		"a place left out":                   func(s *Snapshot) { s.Waiting[2].Position = 3 },
 		"a place of one being loaded for":    func(s *Snapshot) { s.Waiting[0].Position = 1 },
 		"a priority in the wrong place":      func(s *Snapshot) { s.Waiting[3].Priority = 2 },
+		"a tenant out of turn":               func(s *Snapshot) { s.Waiting[7].Tenant = "x" },
+		"tenants out of their order":         func(s *Snapshot) { s.Waiting[8].Tenant, s.Waiting[9].Tenant = "y", "x" },
+		"a tenant's own out of order":        func(s *Snapshot) { s.Waiting[8].Age = 4 },
+		"paused on another":                  func(s *Snapshot) { s.Waiting[6].On = []string{"g"} },
 		"models not sorted":                  func(s *Snapshot) { slices.Reverse(s.Models) },
 		"swaps not sorted":                   func(s *Snapshot) { slices.Reverse(s.Swaps) },
 		"one more waits for a model":         func(s *Snapshot) { s.Models[1].Waiting++ },

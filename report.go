@@ -40,6 +40,7 @@ func (f *FIFO) endSwap(m *model, s *swap) {
 	}
 	f.swaps.remove(s)
 	f.queue.setLoading(&m.line, false)
+	f.setDeadline(m)
 	f.changed()
 	f.step.unblock()
 }
@@ -58,9 +59,21 @@ func (f *FIFO) swapSucceeded(m *model, s *swap) {
 	m.cooldown.clear()
 	if s.loads {
 		f.prices.learnLoad(&m.history, f.step.time().Sub(s.started))
+		for _, l := range f.queue.lines { // What is due depends on the latest load.
+			f.setDeadline(l.owner)
+		}
 	}
-	if f.serve(m) > 0 {
-		f.swaps.cancelled = false
+	if f.oldest(m) == nil {
+		return
+	}
+	f.swaps.succeed(m.name)
+	switch limits, err := f.limits(m); {
+	case err != nil:
+		f.fail(m, err)
+	case limits.Paused:
+		m.block.note(f.waitsFor(WaitPaused, m.name).block)
+	default:
+		f.serve(m, limits)
 	}
 	f.positions.requeue(&m.line)
 }
@@ -69,24 +82,38 @@ func (f *FIFO) swapSucceeded(m *model, s *swap) {
 // but the books, except that an unload sticks: a model that has come up after all is
 // stopped again, unless a request waits for it (R12).
 func (f *FIFO) abandonedDone(m *model, s *swap, err error) {
-	if err == nil && s.unloaded && f.oldest(m) == nil {
+	if err == nil && s.unloaded && f.down == nil && f.oldest(m) == nil {
 		f.stop([]string{m.name}, s.timeout)
 	}
 }
 
 // serveDone handles the end of a lease. Without a number it is the oldest of the
-// model (R11).
+// model (R11). The queue moves only if the model is idle now, or if a slot is free
+// that requests wait for: otherwise nothing that waits can have been waiting for
+// this (R19).
 func (f *FIFO) serveDone(name string, lease uint64) {
-	if m := f.models.find(name); lease == 0 && m != nil {
-		lease = f.leases.oldest(&m.account)
+	if lease == 0 {
+		lease = f.leases.oldest(&f.models.record(name).account)
 	}
-	a := f.leases.end(lease)
+	a, wasInFlight := f.leases.end(lease)
 	if a == nil {
 		f.ignore("serve done", name)
 		return
 	}
-	f.models.touch(a.owner)
-	f.step.unblock()
+	m := a.owner
+	f.models.touch(m)
+	if a.inFlight == 0 {
+		if wasInFlight {
+			f.idle(m)
+		}
+		f.step.unblock()
+		return
+	}
+	if wasInFlight && m.line.n > 0 {
+		if limits, err := f.limits(m); err == nil && limits.Concurrency == a.inFlight+1 {
+			f.step.unblock()
+		}
+	}
 }
 
 // ignore counts a report that cannot be true.

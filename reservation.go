@@ -11,14 +11,20 @@ import (
 type reservation struct {
 	intent            // the reserved swap, which stops the plan
 	closed []*closing // models of the plan that it has closed, in order
+
+	suffices stamp // when the plan was last found to suffice
+	asked    stamp // when spared was last found out
+	lines    uint64
+	spared   bool // the plan suffices beside the swaps of all models that requests wait for
 }
 
 // closing is one model that a reservation has closed.
 type closing struct {
 	model   string
 	by      *reservation
-	arrival uint64 // the latest one before it was closed
-	at      time.Time
+	arrival uint64    // the latest one before it was closed
+	at      time.Time // when it was closed
+	idle    time.Time // when it last became idle, if it is; at first the time of closing
 }
 
 // reservations is the book of the reservations that stand. None hinders one before
@@ -57,7 +63,7 @@ func (b *reservations) take(i intent) {
 
 // close closes a model of the plan of r, to requests that arrive after that number.
 func (b *reservations) close(r *reservation, model string, arrival uint64, at time.Time) {
-	c := &closing{model, r, arrival, at}
+	c := &closing{model: model, by: r, arrival: arrival, at: at, idle: at}
 	r.closed = append(r.closed, c)
 	b.closed[model] = c
 }
@@ -71,26 +77,68 @@ func (b *reservations) end(r *reservation) {
 	}
 }
 
+// overdue is which requests of a model the last look has found to be overdue: those
+// that have waited since then, or longer. The zero time is before any of them.
+type overdue struct{ since time.Time }
+
 // look is what R8 does when an event arrives, before the event is handled: it ends
 // reservations, takes new ones, and closes models. There is no timer because it is
-// arrivals that overtake.
+// arrivals that overtake. While no model is due it costs nothing.
 func (f *FIFO) look() {
-	if f.queue.waiting == 0 && len(f.reservations.standing) == 0 {
+	for _, m := range f.scratch.overdue {
+		m.overdue = overdue{}
+	}
+	f.scratch.overdue = f.scratch.overdue[:0]
+	if f.queue.waiting == 0 || len(f.deadlines.heap) == 0 && len(f.reservations.standing) == 0 {
 		return
 	}
-	f.meetAll()
-	if f.opts.Patience < 0 {
-		return
+	f.endReservations() // Their models may be due again.
+	due := f.deadlines.passed(f.step.time(), f.scratch.due[:0])
+	f.scratch.due = due
+	for _, r := range f.reservations.standing {
+		f.checkOverdue(f.models.record(r.target), r.evict)
 	}
-	f.endReservations()
-	if f.queue.waiting > 0 {
-		f.takeReservations()
-		f.closeModels()
+	if len(due) > 0 {
+		f.takeReservations(due)
 	}
+	f.closeModels()
 }
 
-// endReservations ends those that have lost their reason: no request waits, no swap
-// is needed, or the plan no longer suffices.
+// setDeadline sets when m is due: when its oldest request has waited for what would
+// make it overdue if nothing had to drain. A model that cannot become overdue has no
+// deadline.
+func (f *FIFO) setDeadline(m *model) {
+	if m.line.n == 0 || f.opts.Patience < 0 || f.swaps.of(m.name) != nil || f.reservations.of(m.name) != nil {
+		f.deadlines.remove(&m.deadline)
+		return
+	}
+	r := m.line.oldest()
+	at := r.since.Add(f.prices.overdueAfter(f.prices.load(&m.history), 0))
+	if d := &m.deadline; d.arrival == r.arrival && d.notBefore.After(at) {
+		at = d.notBefore
+	}
+	f.deadlines.set(&m.deadline, at)
+}
+
+// checkOverdue reports whether m is overdue, given what has to be evicted for it. If
+// it is not, it is due again when it will be.
+func (f *FIFO) checkOverdue(m *model, evict []string) bool {
+	now, r := f.step.time(), m.line.oldest()
+	after := f.prices.overdueAfter(f.prices.load(&m.history), f.longestDrain(evict))
+	if now.Sub(r.since) < after {
+		if f.reservations.of(m.name) == nil {
+			m.deadline.arrival, m.deadline.notBefore = r.arrival, r.since.Add(after)
+			f.setDeadline(m)
+		}
+		return false
+	}
+	m.overdue = overdue{now.Add(-after)}
+	f.scratch.overdue = append(f.scratch.overdue, m)
+	return true
+}
+
+// endReservations ends those that have lost their reason: no request waits, the model
+// is paused, no swap is needed, or the plan no longer suffices.
 func (f *FIFO) endReservations() {
 	for i := 0; i < len(f.reservations.standing); {
 		if r := f.reservations.standing[i]; f.stands(r) {
@@ -104,14 +152,32 @@ func (f *FIFO) endReservations() {
 // stands reports whether r has its reason still.
 func (f *FIFO) stands(r *reservation) bool {
 	m := f.models.record(r.target)
-	return f.oldest(m) != nil && f.needsSwap(m) && f.policy.suffices(&m.answers, r.evict, nil)
+	if f.oldest(m) == nil {
+		return false
+	}
+	if limits, err := f.limits(m); err != nil || limits.Paused {
+		return false
+	}
+	if !f.needsSwap(m) {
+		return false
+	}
+	if now := f.policy.stamp(); r.suffices != now {
+		if !f.policy.suffices(&m.answers, r.evict, nil) {
+			return false
+		}
+		r.suffices = now
+	}
+	return true
 }
 
 // needsSwap reports whether m needs a swap to serve: it is not ready, or something
 // has to be evicted for it. A model that can never serve needs none.
 func (f *FIFO) needsSwap(m *model) bool {
 	s := f.see(m.name)
-	evict, err := f.needs(m, s)
+	if !s.known {
+		return false
+	}
+	evict, err := f.policy.evictionFor(&m.answers)
 	return err == nil && (!s.ready || len(evict) > 0)
 }
 
@@ -122,39 +188,45 @@ func (f *FIFO) endReservation(r *reservation) {
 		f.models.find(c.model)
 	}
 	f.reservations.end(r)
+	f.setDeadline(f.models.record(r.target))
 	f.step.unblock()
 }
 
-// takeReservations lets the overdue models that need a swap take reservations, in
-// the order of their oldest requests.
-func (f *FIFO) takeReservations() {
-	now := f.step.time()
-	var overdue []*model
-	for _, l := range f.queue.lines {
-		waited := now.Sub(l.oldest().since)
-		m := l.owner
-		if !f.prices.mayBeOverdue(waited) || f.reservations.of(m.name) != nil || f.swaps.of(m.name) != nil {
-			continue
-		}
-		if f.prices.overdue(&m.history, waited) {
-			overdue = append(overdue, m)
-		}
-	}
-	slices.SortFunc(overdue, func(a, b *model) int { return byArrival(a.line.oldest(), b.line.oldest()) })
+// takeReservations lets those of the due models take reservations that are overdue
+// and need a swap, in the order of their oldest requests.
+func (f *FIFO) takeReservations(due []*model) {
+	due = slices.DeleteFunc(due, func(m *model) bool { return !f.isDue(m) })
+	slices.SortFunc(due, func(a, b *model) int { return byArrival(a.line.oldest(), b.line.oldest()) })
 	var without []intent // the swaps of older models that had to go without a reservation
-	for _, m := range overdue {
-		if !f.needsSwap(m) {
+	for _, m := range due {
+		evict, _ := f.policy.evictionFor(&m.answers)
+		if !f.checkOverdue(m, evict) || !f.needsSwap(m) {
 			continue
 		}
-		evict, _ := f.policy.evictionFor(&m.answers)
-		want := intent{m.name, evict}
+		want := intent{m.name, slices.Clone(evict)}
 		if f.hindersAny(&want, without) {
 			without = append(without, want)
 		} else if f.policy.suffices(&m.answers, evict, nil) {
-			f.reservations.take(intent{m.name, slices.Clone(evict)})
-			f.debug("reservation taken", m.name, nil)
+			f.takeReservation(m, want)
 		}
 	}
+}
+
+// isDue reports whether m, whose deadline has passed, is due still: its oldest caller
+// may have left, and it may be paused.
+func (f *FIFO) isDue(m *model) bool {
+	if f.oldest(m) == nil || m.deadline.index == 0 || m.deadline.at.After(f.step.time()) {
+		return false
+	}
+	limits, err := f.limits(m)
+	return err == nil && !limits.Paused
+}
+
+// takeReservation takes a reservation for a swap of m.
+func (f *FIFO) takeReservation(m *model, i intent) {
+	f.reservations.take(i)
+	f.setDeadline(m)
+	f.debug("reservation taken", m.name, nil)
 }
 
 // hindersAny reports whether a swap would hinder a reservation that stands, or the
@@ -162,12 +234,12 @@ func (f *FIFO) takeReservations() {
 // needs several groups, might never find none of them reserved.
 func (f *FIFO) hindersAny(want *intent, without []intent) bool {
 	for _, r := range f.reservations.standing {
-		if f.hinders(want, &r.intent) {
+		if f.hinders(want, r) {
 			return true
 		}
 	}
 	for i := range without {
-		if f.hinders(want, &without[i]) {
+		if f.hindersIntent(want, &without[i]) {
 			return true
 		}
 	}
@@ -197,15 +269,78 @@ func (f *FIFO) mayClose(r *reservation, name string) bool {
 	if s := f.swaps.of(name); s != nil && s.loads {
 		return false
 	}
-	holder, m := f.models.record(r.target), f.models.record(name)
-	return f.prices.mayClose(&holder.history, &m.history, f.step.time())
+	m := f.models.record(name)
+	after := f.prices.closedAfter(&f.models.record(r.target).history, &m.history, f.longestDrain(r.evict))
+	return f.step.time().Sub(m.history.readySince) >= after
 }
 
-// hinders reports whether a swap would collide with a reserved one, or leave its
-// plan insufficient.
-func (f *FIFO) hinders(i, reserved *intent) bool {
-	return i.collides(reserved) ||
-		!f.policy.suffices(&f.models.record(reserved.target).answers, reserved.evict, i)
+// longestDrain returns the longest of the drains of models.
+func (f *FIFO) longestDrain(models []string) (drain time.Duration) {
+	for _, name := range models {
+		if m := f.models.find(name); m != nil {
+			drain = max(drain, m.history.drain)
+		}
+	}
+	return drain
+}
+
+// idle notes that m has finished what it had, if a reservation has closed it.
+func (f *FIFO) idle(m *model) {
+	if c := f.reservations.closing(m.name); c != nil {
+		c.idle = f.step.time()
+	}
+}
+
+// learnDrains learns from a reservation whose swap starts how long each of the models
+// that it has closed took to finish. One that has not finished, because the swap stops
+// others, is no sample.
+func (f *FIFO) learnDrains(r *reservation) {
+	for _, c := range r.closed {
+		if m := f.models.record(c.model); m.account.inFlight == 0 {
+			m.history.learnDrain(c.idle.Sub(c.at))
+		}
+	}
+}
+
+// hinders reports whether a swap would collide with the reserved one of r, or leave
+// its plan insufficient.
+func (f *FIFO) hinders(i *intent, r *reservation) bool {
+	if i.collides(&r.intent) {
+		return true
+	}
+	if f.models.record(i.target).line.n > 0 && f.spares(r) {
+		return false
+	}
+	return f.hindersIntent(i, &r.intent)
+}
+
+// hindersIntent is hinders for a swap that may not be reserved.
+func (f *FIFO) hindersIntent(i, other *intent) bool {
+	return i.collides(other) || !f.policy.suffices(&f.models.record(other.target).answers, other.evict, i)
+}
+
+// spares reports whether the plan of r suffices beside the swaps of all models that
+// requests wait for, and hence beside each of them. That is one question, where many
+// independent groups that are overdue at once would have one for each pair.
+func (f *FIFO) spares(r *reservation) bool {
+	if now := f.policy.stamp(); r.asked != now || r.lines != f.queue.begun {
+		r.asked, r.lines = now, f.queue.begun
+		r.spared = f.policy.sufficesBesideAll(&f.models.record(r.target).answers, r.evict, f.waitedForNames())
+	}
+	return r.spared
+}
+
+// waitedForNames returns the names of the models that requests wait for, sorted.
+func (f *FIFO) waitedForNames() []string {
+	if f.scratch.begun != f.queue.begun {
+		f.scratch.begun = f.queue.begun
+		f.scratch.names = f.scratch.names[:0]
+		for _, l := range f.queue.lines {
+			f.scratch.names = append(f.scratch.names, l.owner.name)
+		}
+		slices.Sort(f.scratch.names)
+	}
+	return f.scratch.names
 }
 
 // hindered appends the holders of the reservations that a swap would hinder to on,
@@ -215,7 +350,7 @@ func (f *FIFO) hindered(i *intent, on []string) []string {
 		if r.target == i.target {
 			break
 		}
-		if f.hinders(i, &r.intent) {
+		if f.hinders(i, r) {
 			on = append(on, r.target)
 		}
 	}

@@ -9,10 +9,13 @@ type running struct {
 	host    func() map[string]ProcessState // Effects.RunningModels
 	swaps   *swaps
 	current bool     // nothing has happened since the host was asked
-	swapped int      // swaps.changes at that time
+	swapped uint64   // swaps.changes at that time
 	seen    []seen   // what the host said
 	models  []string // the set, sorted
 	version uint64   // of the set: it grows when the set changes
+	read    uint64   // how often the host has said something new
+	marked  []seen   // what the host said at the mark
+	mark    uint64   // read at that time
 
 	previous []string // the set before, whose memory is used again
 }
@@ -20,7 +23,7 @@ type running struct {
 // seen is an entry of the host's map.
 type seen struct {
 	model string
-	runs  bool
+	state ProcessState
 }
 
 // runs reports whether a process in that state counts as running.
@@ -38,10 +41,25 @@ func (s *running) list() []string {
 	}
 	states := s.host()
 	s.current = true
-	if s.swapped != s.swaps.changes || !s.same(states) {
-		s.read(states)
+	if s.swapped != s.swaps.changes || !same(s.seen, states) {
+		s.take(states)
 	}
 	return s.models
+}
+
+// setMark remembers what the host says at this moment.
+func (s *running) setMark() {
+	s.list()
+	if s.mark != s.read {
+		s.mark = s.read
+		s.marked = append(s.marked[:0], s.seen...)
+	}
+}
+
+// changed reports whether the host says something else than at the mark (R19).
+func (s *running) changed() bool {
+	s.list()
+	return s.mark != s.read && !same(s.marked, s.host())
 }
 
 // has reports whether a model runs.
@@ -51,26 +69,26 @@ func (s *running) has(model string) bool {
 }
 
 // same reports whether states say what the host said before.
-func (s *running) same(states map[string]ProcessState) bool {
-	if len(states) != len(s.seen) {
+func same(before []seen, states map[string]ProcessState) bool {
+	if len(states) != len(before) {
 		return false
 	}
-	for i := range s.seen {
-		old := &s.seen[i]
-		if state, ok := states[old.model]; !ok || runs(state) != old.runs {
+	for i := range before {
+		if state, ok := states[before[i].model]; !ok || state != before[i].state {
 			return false
 		}
 	}
 	return true
 }
 
-// read takes over what the host says.
-func (s *running) read(states map[string]ProcessState) {
+// take takes over what the host says.
+func (s *running) take(states map[string]ProcessState) {
+	s.read++
 	s.swapped = s.swaps.changes
 	s.seen = s.seen[:0]
 	s.previous, s.models = s.models, s.previous[:0]
 	for model, state := range states {
-		s.seen = append(s.seen, seen{model, runs(state)})
+		s.seen = append(s.seen, seen{model, state})
 		if runs(state) {
 			s.models = append(s.models, model)
 		}

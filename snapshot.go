@@ -21,8 +21,6 @@ type Snapshot struct {
 	Waiting []WaitStatus `json:"waiting"`
 	// Reserved are the reservations, in the order of taking.
 	Reserved []Reservation `json:"reserved"`
-	// Drain is how long models take to finish what they have once they are closed.
-	Drain time.Duration `json:"-"`
 	// Counters count since the scheduler was made.
 	Counters Counters `json:"counters"`
 }
@@ -36,6 +34,9 @@ type ModelStatus struct {
 	Closed bool `json:"closed"`
 	// Load is how long its latest load took. 0: not known.
 	Load time.Duration `json:"-"`
+	// Drain is how long it takes to finish what it has once it is closed, on average.
+	// 0: not known.
+	Drain time.Duration `json:"-"`
 	// CoolingDown is how long it goes on to refuse requests. 0: it does not.
 	CoolingDown time.Duration `json:"-"`
 }
@@ -64,12 +65,14 @@ type SwapStatus struct {
 // WaitStatus is one waiting request in a [Snapshot].
 type WaitStatus struct {
 	Model    string `json:"model"`
+	Tenant   string `json:"tenant"`
 	Priority int    `json:"priority"`
 	// Position is 0 while the model is being loaded for it, else its place in the
 	// queue, from 1.
 	Position int           `json:"position"`
 	Age      time.Duration `json:"-"`
-	// Overdue: it has waited for so long that its model may take a reservation.
+	// Overdue: it has waited for so long that its model may take a reservation, as the
+	// last event found it. Never so for a paused model.
 	Overdue bool `json:"overdue"`
 	// Reason says why it waits, and On for which models, sorted.
 	Reason WaitReason `json:"reason"`
@@ -83,6 +86,7 @@ type WaitReason string
 // The reasons to wait. After the colon: the models that WaitStatus.On names.
 const (
 	WaitLoading  WaitReason = "loading"  // a swap for its model is outstanding: that model
+	WaitPaused   WaitReason = "paused"   // its model is paused: that model
 	WaitClosed   WaitReason = "closed"   // it came after its model was closed: the holder of the reservation that closed it
 	WaitSlots    WaitReason = "slots"    // Concurrency is reached: its own model
 	WaitBusy     WaitReason = "busy"     // models that have to be evicted are busy: those models
@@ -117,7 +121,6 @@ func (f *FIFO) Snapshot() Snapshot {
 		Swaps:    []SwapStatus{},
 		Waiting:  make([]WaitStatus, 0, f.queue.waiting),
 		Reserved: make([]Reservation, 0, len(f.reservations.standing)),
-		Drain:    f.prices.drain,
 		Counters: f.counters,
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.models.byName)) {
@@ -135,12 +138,12 @@ func (f *FIFO) Snapshot() Snapshot {
 	}
 	var all cursors
 	all.begin(f.queue.lines, true)
-	for all.Len() > 0 {
-		s.Waiting = append(s.Waiting, f.waitStatus(all.next(), 0))
+	for r := all.next(); r != nil; r = all.next() {
+		s.Waiting = append(s.Waiting, f.waitStatus(r, 0))
 	}
 	all.begin(f.queue.lines, false)
-	for place := 1; all.Len() > 0; place++ {
-		s.Waiting = append(s.Waiting, f.waitStatus(all.next(), place))
+	for r := all.next(); r != nil; r = all.next() {
+		s.Waiting = append(s.Waiting, f.waitStatus(r, len(s.Waiting)-f.queue.loading+1))
 	}
 	return s
 }
@@ -153,6 +156,7 @@ func (f *FIFO) modelStatus(m *model) ModelStatus {
 		Waiting:  m.line.n,
 		Closed:   f.reservations.closing(m.name) != nil,
 		Load:     m.history.load,
+		Drain:    m.history.drain,
 	}
 	if m.cooldown.active() {
 		status.CoolingDown = m.cooldown.left(f.step.time())
@@ -178,10 +182,11 @@ func (f *FIFO) waitStatus(r *request, place int) WaitStatus {
 	age := f.step.time().Sub(r.since)
 	status := WaitStatus{
 		Model:    m.name,
+		Tenant:   r.tenant,
 		Priority: r.priority,
 		Position: place,
 		Age:      age,
-		Overdue:  f.prices.overdue(&m.history, age),
+		Overdue:  !r.since.After(m.overdue.since),
 	}
 	closing := f.reservations.closing(m.name)
 	switch {
@@ -189,7 +194,7 @@ func (f *FIFO) waitStatus(r *request, place int) WaitStatus {
 		status.Reason, status.On = WaitLoading, []string{m.name}
 	case f.swaps.of(m.name) != nil:
 		status.Reason, status.On = WaitSwap, []string{m.name}
-	case closing != nil && r.arrival > closing.arrival:
+	case closing != nil && m.block.reason != WaitPaused && r.arrival > closing.arrival:
 		status.Reason, status.On = WaitClosed, []string{closing.by.target}
 	default:
 		status.Reason, status.On = m.block.reason, append([]string{}, m.block.on...)
@@ -198,22 +203,14 @@ func (f *FIFO) waitStatus(r *request, place int) WaitStatus {
 }
 
 // MarshalJSON writes the durations in seconds.
-func (s Snapshot) MarshalJSON() ([]byte, error) {
-	type plain Snapshot
-	return json.Marshal(struct {
-		plain
-		Drain float64 `json:"drain"`
-	}{plain(s), s.Drain.Seconds()})
-}
-
-// MarshalJSON writes the durations in seconds.
 func (s ModelStatus) MarshalJSON() ([]byte, error) {
 	type plain ModelStatus
 	return json.Marshal(struct {
 		plain
 		Load        float64 `json:"load"`
+		Drain       float64 `json:"drain"`
 		CoolingDown float64 `json:"cooling_down"`
-	}{plain(s), s.Load.Seconds(), s.CoolingDown.Seconds()})
+	}{plain(s), s.Load.Seconds(), s.Drain.Seconds(), s.CoolingDown.Seconds()})
 }
 
 // MarshalJSON writes the durations in seconds.

@@ -55,6 +55,41 @@ type Resident struct {
 	LastUsed uint64
 }
 
+// SwapperFunc is a [Swapper] of one function, which is EvictionFor.
+type SwapperFunc func(target string, running []string) []string
+
+// EvictionFor implements [Swapper]. It calls f.
+func (f SwapperFunc) EvictionFor(target string, running []string) []string { return f(target, running) }
+
+// OnSwapStart implements [Swapper]. It does nothing: a function has no memory.
+func (f SwapperFunc) OnSwapStart(target string, running []string) {}
+
+// PlannerFunc is a [Planner] of one function, which is Plan.
+type PlannerFunc func(target string, running []Resident) (evict []string, err error)
+
+// Plan implements [Planner]. It calls f.
+func (f PlannerFunc) Plan(target string, running []Resident) (evict []string, err error) {
+	return f(target, running)
+}
+
+// EvictionFor implements [Swapper], for code that knows no Planner: it calls f with
+// idle models that have never been used. It has no way to refuse, so that an error of
+// f is answered with all of running: nothing is loaded beside them that cannot run.
+func (f PlannerFunc) EvictionFor(target string, running []string) []string {
+	residents := make([]Resident, len(running))
+	for i, model := range running {
+		residents[i].Model = model
+	}
+	evict, err := f(target, residents)
+	if err != nil {
+		return slices.Clone(running)
+	}
+	return evict
+}
+
+// OnSwapStart implements [Swapper]. It does nothing: a function has no memory.
+func (f PlannerFunc) OnSwapStart(target string, running []string) {}
+
 // Group is a set of models for a [GroupSwapper].
 type Group struct {
 	// Name is told in errors and must be the group's own.
@@ -104,17 +139,23 @@ func NewGroupSwapper(groups ...Group) (*GroupSwapper, error) {
 	return s, nil
 }
 
-// EvictionFor implements [Swapper].
+// EvictionFor implements [Swapper]. The result is running itself if all of it goes.
 func (s *GroupSwapper) EvictionFor(target string, running []string) []string {
-	var evict []string
 	g := s.groupOf(target)
-	for _, model := range running {
+	stays := func(model string) bool {
 		h := s.groupOf(model)
-		stops := g.Exclusive && !h.Persistent
 		if g == h {
-			stops = g.Swap
+			return !g.Swap || model == target
 		}
-		if stops && model != target {
+		return !g.Exclusive || h.Persistent
+	}
+	i := slices.IndexFunc(running, stays)
+	if i < 0 {
+		return running
+	}
+	evict := slices.Clone(running[:i])
+	for _, model := range running[i:] {
+		if !stays(model) {
 			evict = append(evict, model)
 		}
 	}

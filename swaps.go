@@ -10,10 +10,13 @@ import (
 type swaps struct {
 	byTarget map[string]*swap
 	leaving  map[string]*swap // by the models that they stop
-	changes  int              // swaps added and removed so far
-	// cancelled: a load was cancelled because nobody waited for it, and no load has
-	// served anybody since (R14).
-	cancelled bool
+	changes  uint64           // grows whenever one is added or removed
+
+	// What impatient callers have done (R14). Either memory alone leaves a model
+	// unserved: without spent two models can cancel each other's loads in turn, and
+	// without cancelled one that others are loaded between is cancelled every time.
+	spent     bool            // a load was cancelled, and none that was waited for has ended well since
+	cancelled map[string]bool // models for which that is so of their own loads
 }
 
 // swap is an outstanding swap.
@@ -104,6 +107,24 @@ func (b *swaps) colliding(i *intent, on []string) []string {
 	}
 	slices.Sort(on)
 	return slices.Compact(on)
+}
+
+// mayCancel reports whether s may be cancelled for another swap, as far as the swaps
+// cancelled so far allow it.
+func (b *swaps) mayCancel(s *swap) bool { return !s.abandoned && !b.spent && !b.cancelled[s.target] }
+
+// cancel notes that s is cancelled because nobody waits for it.
+func (b *swaps) cancel(s *swap) {
+	if b.cancelled == nil {
+		b.cancelled = make(map[string]bool)
+	}
+	b.spent, b.cancelled[s.target] = true, true
+}
+
+// succeed notes that a swap for the model, which was waited for, has ended well.
+func (b *swaps) succeed(model string) {
+	b.spent = false
+	delete(b.cancelled, model)
 }
 
 // abandon notes that the report of s serves nobody, and reports whether that is

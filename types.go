@@ -48,6 +48,55 @@ func (e *RetryError) Error() string {
 // Unwrap returns Err.
 func (e *RetryError) Unwrap() error { return e.Err }
 
+// HTTPStatus suggests how to answer a request that has got err: the status code, and
+// the value of the Retry-After header as whole seconds, rounded up; 0: leave the
+// header out.
+//
+//	nil                          200
+//	ErrModelNotFound             404
+//	ErrOverloaded                429
+//	ErrPolicy                    500
+//	ErrNotReady                  502
+//	ErrModelUnloaded             503
+//	ErrCoolingDown               503
+//	ErrShutdown                  503
+//	the error of a Ctx           504
+//	any other: of a failed swap  502
+func HTTPStatus(err error) (code int, retryAfter time.Duration) {
+	if retry := (*RetryError)(nil); errors.As(err, &retry) {
+		retryAfter = max(0, retry.After).Truncate(time.Second)
+		if more := retryAfter + time.Second; retryAfter < retry.After && more > 0 {
+			retryAfter = more
+		}
+	}
+	if err == nil {
+		return http.StatusOK, 0
+	}
+	for _, s := range statuses {
+		if errors.Is(err, s.err) {
+			return s.code, retryAfter
+		}
+	}
+	return http.StatusBadGateway, retryAfter
+}
+
+// statuses are tried in order. The refusal of a model that cools down wraps the error
+// of its swap, which may be any other, so that it comes first.
+var statuses = []struct {
+	err  error
+	code int
+}{
+	{ErrCoolingDown, http.StatusServiceUnavailable},
+	{ErrShutdown, http.StatusServiceUnavailable},
+	{ErrModelUnloaded, http.StatusServiceUnavailable},
+	{ErrOverloaded, http.StatusTooManyRequests},
+	{ErrModelNotFound, http.StatusNotFound},
+	{ErrPolicy, http.StatusInternalServerError},
+	{ErrNotReady, http.StatusBadGateway},
+	{context.DeadlineExceeded, http.StatusGatewayTimeout},
+	{context.Canceled, http.StatusGatewayTimeout},
+}
+
 // ProcessState is the state of a model's process, as the host reports it. A state
 // that is none of the constants counts as running and not ready.
 type ProcessState string
@@ -81,6 +130,9 @@ type HandlerReq struct {
 	// the latest. The host must not close it while the request waits. Nil: not
 	// told.
 	PositionCh chan int
+	// Host is the host's own. The scheduler does not look at it, and hands it back in
+	// the answer.
+	Host any
 	// Lease is set by the scheduler in the copy that GrantServe gets: the number
 	// of this grant, which OnServeDone gives back. Ignored in OnRequest.
 	Lease uint64

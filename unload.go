@@ -24,13 +24,15 @@ func (f *FIFO) unload(targets []string, timeout time.Duration) {
 	for _, name := range targets {
 		if m := f.models.find(name); m != nil {
 			left = slices.AppendSeq(left, m.line.requests())
-			f.leases.writeOff(&m.account)
-			m.cooldown.clear()
-			m.history.stopped()
 		}
 	}
 	f.failAll(left, func(r *request) error { return fmt.Errorf("%w: %q", ErrModelUnloaded, r.req.Model) })
 	for _, name := range targets {
+		if m := f.models.find(name); m != nil {
+			f.writeOff(m)
+			m.cooldown.clear()
+			m.history.stopped()
+		}
 		if s := f.swaps.of(name); s != nil {
 			s.unloaded, s.timeout = true, timeout
 			f.abandon(s)
@@ -93,12 +95,15 @@ func (f *FIFO) failStop(err error) {
 	}
 }
 
-// refuseAll handles the events that come after a shutdown: a request gets the error
-// at once, and anything else changes nothing.
-func (f *FIFO) refuseAll(ev *event) {
-	if ev.kind == requested {
+// afterShutdown handles an event that comes after a shutdown: a request gets the
+// error at once, reports keep the books, and anything else changes nothing.
+func (f *FIFO) afterShutdown(ev *event) {
+	switch ev.kind {
+	case requested:
 		f.counters.Refused++
 		f.refuse(&ev.req, f.down)
+	case swapDone, serveDone:
+		f.dispatch(ev)
 	}
 }
 
@@ -125,22 +130,27 @@ func (f *FIFO) failAll(requests []*request, reason func(*request) error) {
 
 // take makes r wait no more. The caller owes its answer.
 func (f *FIFO) take(r *request) {
-	l := r.line
+	m := r.line.owner
+	wasOldest := m.line.oldest() == r
 	f.positions.leave(r)
 	f.queue.remove(r)
-	if l.n == 0 {
-		f.models.touch(l.owner)
-		l.owner.answers.forget()
+	if wasOldest {
+		f.setDeadline(m)
+	}
+	if m.line.n == 0 {
+		f.models.touch(m)
+		m.answers.forget()
 	}
 }
 
-// drop takes r out because its caller has left. Where it was the last to wait for
-// its model, what that held back may move on (R14).
+// drop takes r out because its caller has left. Where it was the last to wait for a
+// load, that load may be in the way of others. The reservation of a model that
+// nobody waits for ends by itself; anything else holds nobody back (R14).
 func (f *FIFO) drop(r *request) {
 	l := r.line
 	f.take(r)
 	f.counters.Cancelled++
-	if l.n == 0 {
+	if l.n == 0 && l.loading {
 		f.step.unblock()
 	}
 }
@@ -170,9 +180,9 @@ func (f *FIFO) first(m *model, limit uint64) *request {
 	}
 }
 
-// meetAll takes out the requests at the old end of every line whose callers have
-// left.
-func (f *FIFO) meetAll() {
+// prune takes out the oldest requests of every model whose callers have left, until
+// one whose caller is there.
+func (f *FIFO) prune() {
 	f.scratch.lines = append(f.scratch.lines[:0], f.queue.lines...)
 	for _, l := range f.scratch.lines {
 		f.oldest(l.owner)

@@ -35,16 +35,21 @@ var hostWords = vocabulary[setup]{
 }
 
 // limitWords are the words of a limits line.
-var limitWords = vocabulary[Limits]{
-	{"concurrency", func(l *Limits) any { return &l.Concurrency }, "0 0 1 2"},
-	{"capacity", func(l *Limits) any { return &l.Capacity }, "0 0 0 3"},
+var limitWords = vocabulary[bounds]{
+	{"concurrency", func(b *bounds) any { return &b.Concurrency }, "0 0 1 2"},
+	{"capacity", func(b *bounds) any { return &b.Capacity }, "0 0 0 3"},
+	{"paused", func(b *bounds) any { return &b.Paused }, "false false false true"},
+	{"panics", func(b *bounds) any { return &b.panics }, "false false false false false false false true"},
+	{"unload", func(b *bounds) any { return &b.unload }, ""},
 }
 
 // requestWords are the words of a request line after its name and its model.
 var requestWords = vocabulary[manner]{
-	{"priority", func(m *manner) any { return &m.priority }, "-1 1 1"},
-	{"gone", func(m *manner) any { return &m.gone }, "true"},
-	{"anonymous", func(m *manner) any { return &m.anonymous }, "true"},
+	{"priority", func(m *manner) any { return &m.priority }, "-1 0 1 1 2 7 80 -3 panics"},
+	{"tenant", func(m *manner) any { return &m.tenant }, "y y y y y z z z panics"},
+	{"host", func(m *manner) any { return &m.host }, "h"},
+	{"gone", func(m *manner) any { return &m.gone }, "true true"},
+	{"anonymous", func(m *manner) any { return &m.anonymous }, "true true"},
 	{"deaf", func(m *manner) any { return &m.deaf }, "true"},
 	{"unread", func(m *manner) any { return &m.unread }, ""},
 	{"again", func(m *manner) any { return &m.again }, ""},
@@ -74,7 +79,9 @@ func setField(p any, value string) (err error) {
 	case *bool:
 		*p, err = strconv.ParseBool(value)
 	case *int:
-		*p, err = strconv.Atoi(value)
+		if *p, err = strconv.Atoi(value); value == panicWord {
+			*p, err = panicInt, nil
+		}
 	case *string:
 		*p = value
 	case *time.Duration:
@@ -154,12 +161,12 @@ func (s *setup) parse(line string) (bool, error) {
 
 // limit sets the limits of a model to what the words of a line say.
 func (s *setup) limit(words []string) error {
-	var l Limits
-	err := limitWords.read(&l, words[1:])
+	var b bounds
+	err := limitWords.read(&b, words[1:])
 	if s.limits == nil {
-		s.limits = make(map[string]Limits)
+		s.limits = make(map[string]bounds)
 	}
-	s.limits[words[0]] = l
+	s.limits[words[0]] = b
 	return err
 }
 
@@ -195,7 +202,7 @@ func hostOf(lines string) (s setup) {
 // TestHostAsWords: what a report says of a host makes the same host again.
 func TestHostAsWords(t *testing.T) {
 	for seed := range uint64(200) {
-		s := &source{noise(seed, 60)}
+		s := &source{data: noise(seed, 60)}
 		want := s.setup().String()
 		if got := hostOf(want).String(); got != want {
 			t.Fatalf("seed %d:\n%sbecomes\n%s", seed, want, got)

@@ -178,7 +178,6 @@ func writeScheduler(e *exposition, s scheduler.Snapshot) {
 		{"scheduler_oldest_wait_seconds", "How long the oldest waiting request has waited.", oldest.Seconds()},
 		{"scheduler_swaps_outstanding", "Swaps that have not ended.", float64(len(s.Swaps))},
 		{"scheduler_reservations", "Models that hold a reservation.", float64(len(s.Reserved))},
-		{"scheduler_drain_seconds", "How long models take to finish what they have once they are closed.", s.Drain.Seconds()},
 	} {
 		e.single("gauge", gauge.family, gauge.help, gauge.value)
 	}
@@ -209,6 +208,8 @@ func writeModels(e *exposition, s status) {
 			func(m scheduler.ModelStatus) float64 { return float64(m.InFlight) }},
 		{"scheduler_cool_down_seconds", "How long the model goes on to refuse requests after a failed load.",
 			func(m scheduler.ModelStatus) float64 { return m.CoolingDown.Seconds() }},
+		{"scheduler_drain_seconds", "How long the model takes to finish what it has once it is closed.",
+			func(m scheduler.ModelStatus) float64 { return m.Drain.Seconds() }},
 		{"scheduler_closed", "Whether a reservation has closed the model to newcomers.",
 			func(m scheduler.ModelStatus) float64 { return indicator(m.Closed) }},
 	} {

@@ -38,12 +38,11 @@ func sampleMetrics() (*metrics, status) {
 		},
 		Scheduler: scheduler.Snapshot{
 			Models: []scheduler.ModelStatus{
-				{Model: "alpha", InFlight: 3, Waiting: 2, Closed: true, CoolingDown: 1250 * time.Millisecond},
+				{Model: "alpha", InFlight: 3, Waiting: 2, Closed: true, Drain: 1500 * time.Millisecond, CoolingDown: 1250 * time.Millisecond},
 			},
 			Swaps:    []scheduler.SwapStatus{{Model: "alpha"}},
 			Waiting:  []scheduler.WaitStatus{{Model: "alpha", Age: time.Second}, {Model: "alpha", Age: 3 * time.Second}},
 			Reserved: []scheduler.Reservation{{Model: "alpha"}},
-			Drain:    1500 * time.Millisecond,
 			Counters: scheduler.Counters{
 				Requests: 12_345_678_901, Granted: 12_345_678_894, Failed: 1, Refused: 2, Cancelled: 4,
 				Swaps: 5, SwapsFailed: 6, SwapsAbandoned: 7, Evictions: 8, Ignored: 9,

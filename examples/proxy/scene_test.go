@@ -148,7 +148,6 @@ func everything(now time.Time, names ...string) *scene {
 			{Model: names[llama], Position: 3, Age: 4 * time.Second, Reason: scheduler.WaitClosed, On: holder},
 			{Model: names[qwen], Position: 4, Age: 2 * time.Second, Reason: scheduler.WaitBusy, On: busy},
 		}
-		snap.Drain = 2400 * time.Millisecond
 		snap.Counters = scheduler.Counters{
 			Requests: 1652, Granted: 1619, Failed: 4, Refused: 21, Cancelled: 3, Swaps: 7, SwapsFailed: 1, Evictions: 2,
 		}
