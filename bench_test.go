@@ -231,21 +231,140 @@ func BenchmarkCancel(b *testing.B) {
 	})
 }
 
-// BenchmarkDrain is 100 models that wait, one request each, and are loaded and
-// served one after another. The figure to read is ns/request.
+// BenchmarkDrain is models that wait, one request each, and are loaded and served one
+// after another. The figure to read is ns/request. It grows with the number of models:
+// each of them is decided on anew whenever one has been loaded.
 func BenchmarkDrain(b *testing.B) {
-	const models = 100
 	benchEach(b, func(b *testing.B, newSUT constructor) {
-		b.ReportAllocs()
-		for b.Loop() {
-			h, f := busyScheduler(models+1, newSUT)
-			for i := range models {
-				f.OnRequest(HandlerReq{Model: benchModel(1 + i), PositionCh: make(chan int, 1)})
-			}
-			h.serveAll(f)
-			allServed(b, f, models+1)
+		for _, models := range []int{100, 1000} {
+			b.Run(fmt.Sprintf("models=%d", models), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					h, f := busyScheduler(models+1, newSUT)
+					for i := range models {
+						f.OnRequest(HandlerReq{Model: benchModel(1 + i), PositionCh: make(chan int, 1)})
+					}
+					h.serveAll(f)
+					allServed(b, f, models+1)
+				}
+				perRequest(b, models)
+			})
 		}
-		perRequest(b, models)
+	})
+}
+
+// BenchmarkPriorities is 16,000 requests of one model that have so many different
+// priorities, in no order. The figure to read is ns/request.
+func BenchmarkPriorities(b *testing.B) {
+	const n = 16_000
+	benchEach(b, func(b *testing.B, newSUT constructor) {
+		for _, k := range []int{1, n} {
+			b.Run(fmt.Sprintf("k=%d", k), func(b *testing.B) {
+				reqs := make([]HandlerReq, n)
+				for i, p := range rand.New(rand.NewPCG(1, 2)).Perm(n) {
+					reqs[i] = HandlerReq{Model: benchModel(1), Host: p % k}
+				}
+				opts := FIFOOptions{Priority: func(req HandlerReq) int { return req.Host.(int) }}
+				b.ReportAllocs()
+				for b.Loop() {
+					h := newBenchHost(2, 1)
+					f := newSUT(&GroupSwapper{}, h, opts, 0)
+					f.OnRequest(HandlerReq{Model: benchModel(0), Host: 0})
+					for _, req := range reqs {
+						f.OnRequest(req)
+					}
+					h.serveAll(f)
+					allServed(b, f, n+1)
+				}
+				perRequest(b, n)
+			})
+		}
+	})
+}
+
+// BenchmarkCancelUnblocksNothing is one request more for one of so many models that
+// wait, and its cancellation.
+func BenchmarkCancelUnblocksNothing(b *testing.B) {
+	benchEach(b, func(b *testing.B, newSUT constructor) {
+		for _, models := range []int{20, 1000} {
+			b.Run(fmt.Sprintf("models=%d", models), func(b *testing.B) {
+				_, f := busyScheduler(models+1, newSUT)
+				for i := range models {
+					f.OnRequest(HandlerReq{Model: benchModel(1 + i), Respond: make(chan HandlerResp)})
+				}
+				req := HandlerReq{Model: benchModel(1), Respond: make(chan HandlerResp)}
+				b.ReportAllocs()
+				for b.Loop() {
+					f.OnRequest(req)
+					f.OnCancel(req)
+				}
+			})
+		}
+	})
+}
+
+// overdueGroups returns a scheduler with n independent groups of two models, one busy
+// and one that is overdue, but for the event that will show it.
+func overdueGroups(n int, newSUT constructor) sut {
+	h := newBenchHost(0, 0)
+	groups := make([]Group, n)
+	for i := range groups {
+		busy, waiting := fmt.Sprintf("busy-%03d", i), fmt.Sprintf("waiting-%03d", i)
+		h.set(busy, StateReady)
+		h.set(waiting, StateStopped)
+		groups[i] = Group{Name: busy, Members: []string{busy, waiting}, Swap: true}
+	}
+	policy, err := NewGroupSwapper(groups...)
+	if err != nil {
+		panic(err)
+	}
+	now := epochOfTests
+	f := newSUT(policy, h, FIFOOptions{Now: func() time.Time { return now }}, 0)
+	for _, g := range groups {
+		for _, model := range g.Members {
+			f.OnRequest(HandlerReq{Model: model})
+		}
+	}
+	now = now.Add(time.Hour)
+	return f
+}
+
+// BenchmarkOverdueGroups is one event after which so many independent groups are
+// overdue at once and take reservations.
+func BenchmarkOverdueGroups(b *testing.B) {
+	benchEach(b, func(b *testing.B, newSUT constructor) {
+		for _, n := range []int{64, 256} {
+			b.Run(fmt.Sprintf("groups=%d", n), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					b.StopTimer()
+					f := overdueGroups(n, newSUT)
+					b.StartTimer()
+					f.OnCancel(HandlerReq{})
+					b.StopTimer()
+					if reserved := len(f.Snapshot().Reserved); reserved != n {
+						b.Fatalf("%d reservations", reserved)
+					}
+					b.StartTimer()
+				}
+			})
+		}
+	})
+}
+
+// BenchmarkNothingHappens is an event that changes nothing, with so many reservations.
+func BenchmarkNothingHappens(b *testing.B) {
+	benchEach(b, func(b *testing.B, newSUT constructor) {
+		for _, n := range []int{1, 127} {
+			b.Run(fmt.Sprintf("reservations=%d", n), func(b *testing.B) {
+				f := overdueGroups(n, newSUT)
+				f.OnCancel(HandlerReq{})
+				b.ReportAllocs()
+				for b.Loop() {
+					f.OnCancel(HandlerReq{})
+				}
+			})
+		}
 	})
 }
 
