@@ -44,7 +44,11 @@ type block struct {
 }
 
 // note takes over why the requests of a model wait, and copies it.
-func (b *block) note(now block) { b.reason, b.on = now.reason, append(b.on[:0], now.on...) }
+func (b *block) note(now block) {
+	if b.reason != now.reason || !slices.Equal(b.on, now.on) { // It is news seldom.
+		b.reason, b.on = now.reason, append(b.on[:0], now.on...)
+	}
+}
 
 // waitsFor returns the verdict that requests wait on one model.
 func (f *FIFO) waitsFor(reason WaitReason, model string) verdict {
@@ -160,14 +164,8 @@ func (f *FIFO) limit(m *model) uint64 {
 // obstacle returns the first reason why a swap cannot start (R5), "" if there is
 // none. It appends the models that stand in the way to on.
 func (f *FIFO) obstacle(i *intent, on []string) (WaitReason, []string) {
-	for _, name := range i.evict {
-		if e := f.models.find(name); e != nil && e.account.inFlight > 0 {
-			on = append(on, name)
-		}
-	}
-	if len(on) > 0 {
-		slices.Sort(on)
-		return WaitBusy, on
+	if busy := f.busy(i.evict); len(busy) > 0 {
+		return WaitBusy, append(on, busy...)
 	}
 	if on = f.swaps.colliding(i, on); len(on) > 0 {
 		return WaitSwap, on
@@ -176,6 +174,24 @@ func (f *FIFO) obstacle(i *intent, on []string) (WaitReason, []string) {
 		return WaitReserved, on
 	}
 	return "", on
+}
+
+// busy returns those of models that have something in flight, sorted. It remembers
+// the answer, because the models that wait for the same room have the same ones to
+// evict.
+func (f *FIFO) busy(models []string) []string {
+	b := &f.scratch.busy
+	if b.changes == f.leases.changes && slices.Equal(b.models, models) {
+		return b.busy
+	}
+	b.changes, b.models, b.busy = f.leases.changes, append(b.models[:0], models...), b.busy[:0]
+	for _, name := range models {
+		if m := f.models.find(name); m != nil && m.account.inFlight > 0 {
+			b.busy = append(b.busy, name)
+		}
+	}
+	slices.Sort(b.busy)
+	return b.busy
 }
 
 // unwanted returns s, the only swap that i collides with, if it may be cancelled for

@@ -99,8 +99,12 @@ type scratch struct {
 	due      []*model
 	overdue  []*model // that the last look has found overdue
 	plan, on []string
-	names    []string // of waitedForNames, when as many lines had begun
-	begun    uint64
+	busy     struct { // see FIFO.busy
+		changes      uint64 // of the leases
+		models, busy []string
+	}
+	names []string // of waitedForNames, when as many lines had begun
+	begun uint64
 }
 
 // NewFIFO makes a FIFO that asks swapper and acts through eff. Name is what it

@@ -99,12 +99,7 @@ func (p *policy) sync() []string {
 func (p *policy) evictionFor(a *answers) ([]string, error) {
 	p.sync()
 	if !p.holds(&a.present) {
-		now := p.answer(a, p.others(a.model), nil)
-		// The list may use its memory again while this answer holds: it is found to hold in
-		// a step, a model is used otherwise, and suffices puts the same question.
-		evict := append(a.present.evict[:0], now.evict...)
-		a.present = *now
-		a.present.running, a.present.loading, a.present.evict = nil, nil, evict
+		p.give(&a.present, a.model, p.others(a.model), nil)
 	}
 	return a.present.evict, a.present.err
 }
@@ -131,23 +126,40 @@ func (p *policy) sufficesBesideAll(a *answers, plan, targets []string) bool {
 // that are supposed to load, which are sorted.
 func (p *policy) asksNoMore(a *answers, plan, stop, load []string) bool {
 	models, targets := p.models[:0], load
+	asIs := true
 	for _, model := range p.sync() {
 		for len(targets) > 0 && targets[0] < model {
-			models, targets = append(models, targets[0]), targets[1:]
+			if targets[0] != a.model {
+				models, asIs = append(models, targets[0]), false
+			}
+			targets = targets[1:]
 		}
-		if len(targets) > 0 && targets[0] == model {
-			targets = targets[1:] // It is supposed to load, whatever stops it.
-		} else if slices.Contains(plan, model) || slices.Contains(stop, model) || p.swaps.stopping(model) != nil {
-			continue
+		supposed := len(targets) > 0 && targets[0] == model
+		if supposed {
+			targets = targets[1:]
 		}
-		models = append(models, model)
+		switch {
+		case model == a.model:
+		case supposed: // Whatever stops it.
+			models = append(models, model)
+		case slices.Contains(plan, model) || slices.Contains(stop, model) || p.swaps.stopping(model) != nil:
+			asIs = false
+		default:
+			models = append(models, model)
+		}
 	}
-	models = append(models, targets...)
-	if i, found := slices.BinarySearch(models, a.model); found {
-		models = slices.Delete(models, i, i+1)
+	for _, model := range targets {
+		if model != a.model {
+			models, asIs = append(models, model), false
+		}
+	}
+	loading := p.supposed(a.model, load)
+	if asIs && len(loading) == 0 {
+		evict, err := p.evictionFor(a)
+		return err == nil && len(evict) == 0
 	}
 	p.models = models
-	answer := p.answer(a, models, p.supposed(a.model, load))
+	answer := p.answer(a, models, loading)
 	return answer.err == nil && len(answer.evict) == 0
 }
 
@@ -181,13 +193,9 @@ func (p *policy) startSwap(target string) (err error) {
 	return nil
 }
 
-// forget lets go of the answers to all questions but one, whose memory is worth
-// keeping.
-func (a *answers) forget() {
-	if cap(a.list) > 1 {
-		a.epoch, a.present, a.list = 0, answer{}, nil
-	}
-}
+// forget lets go of the answers to all questions but the usual one, whose memory is
+// worth keeping.
+func (a *answers) forget() { a.epoch, a.list = 0, nil }
 
 // others returns the running models without one of them.
 func (p *policy) others(target string) []string {
@@ -208,10 +216,15 @@ func (p *policy) answer(a *answers, models, loading []string) *answer {
 	}
 	now := a.to(models, loading)
 	if !p.holds(now) {
-		now.epoch, now.step, now.used = p.epoch, p.step, p.uses()
-		now.evict, now.err = p.ask(a.model, now.running, loading, now.evict[:0])
+		p.give(now, a.model, now.running, loading)
 	}
 	return now
+}
+
+// give asks a question and makes the answer hold from this step on.
+func (p *policy) give(now *answer, target string, models, loading []string) {
+	now.epoch, now.step, now.used = p.epoch, p.step, p.uses()
+	now.evict, now.err = p.ask(target, models, loading, now.evict[:0])
 }
 
 // to returns the answer to a question, which has yet to be given if there is none.

@@ -59,8 +59,10 @@ func (f *FIFO) swapSucceeded(m *model, s *swap) {
 	m.cooldown.clear()
 	if s.loads {
 		f.prices.learnLoad(&m.history, f.step.time().Sub(s.started))
-		for _, l := range f.queue.lines { // What is due depends on the latest load.
-			f.setDeadline(l.owner)
+		for _, l := range f.queue.lines {
+			if !l.owner.history.loadKnown { // The latest load stands in for it.
+				f.setDeadline(l.owner)
+			}
 		}
 	}
 	if f.oldest(m) == nil {
