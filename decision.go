@@ -99,34 +99,39 @@ func (f *FIFO) decide(m *model, arrival uint64, s sight) verdict {
 	return verdict{action: serves, limits: limits}
 }
 
-// decideSwap says whether a swap of m can start, which stops evict or, for the
-// holder of a reservation, its plan: by the time that one of the two is idle the
-// Swapper may prefer models that are busy, and without the plan it would go on to
-// do so for as long as there are requests for them (R8).
-func (f *FIFO) decideSwap(m *model, evict []string, s sight) (v verdict) {
-	choices, n := [2]intent{{m.name, evict}}, 1
+// decideSwap says whether a swap of m can start that stops evict. For the holder of a
+// reservation its plan will do as well: by the time that the plan is idle the Swapper
+// may prefer models that are busy, and go on to do so for as long as requests come for
+// them (R8). Why m waits is what is in the way of the present answer.
+func (f *FIFO) decideSwap(m *model, evict []string, s sight) verdict {
+	i := intent{m.name, evict}
+	reason, on := f.obstacle(&i, f.scratch.on[:0])
+	f.scratch.on = on
+	if reason == "" {
+		return verdict{action: starts, evict: evict, loads: !s.ready}
+	}
+	v := verdict{block: block{reason, on}}
+	if reason == WaitSwap {
+		v.cancel(f.unwanted(&i, on))
+	}
 	if r := f.reservations.of(m.name); r != nil {
 		f.scratch.plan = f.present(r.evict, f.scratch.plan[:0])
-		choices[1], n = intent{m.name, f.scratch.plan}, 2
-	}
-	f.scratch.on = f.scratch.on[:0]
-	for i := range choices[:n] {
-		reason, on := f.obstacle(&choices[i], f.scratch.on)
-		if reason == "" {
-			return verdict{action: starts, evict: choices[i].evict, loads: !s.ready}
-		}
-		if reason == WaitSwap && len(on) == 1 && v.swap == nil {
-			if v.swap = f.unwanted(&choices[i], f.swaps.of(on[0])); v.swap != nil {
-				v.action = cancels
-			}
-		}
-		if i == 0 { // Why it waits is what is in the way of the present answer.
-			v.block = block{reason, on}
-			f.scratch.on = on[len(on):]
+		i.evict = f.scratch.plan
+		switch reason, on := f.obstacle(&i, nil); reason {
+		case "":
+			return verdict{action: starts, evict: i.evict, loads: !s.ready}
+		case WaitSwap:
+			v.cancel(f.unwanted(&i, on))
 		}
 	}
-	f.scratch.on = v.block.on[:0]
 	return v
+}
+
+// cancel makes v cancel a swap, if there is one and v cancels none yet.
+func (v *verdict) cancel(s *swap) {
+	if s != nil && v.swap == nil {
+		v.action, v.swap = cancels, s
+	}
 }
 
 // servable reports whether m, for which evict has to go, needs no swap and is not
@@ -194,12 +199,16 @@ func (f *FIFO) busy(models []string) []string {
 	return b.busy
 }
 
-// unwanted returns s, the only swap that i collides with, if it may be cancelled for
-// i: nobody waits for it, it is less than half done, i could start without it, and
-// the swaps cancelled so far allow it, so that impatient callers can keep neither
-// loads from ending nor a model from being loaded (R14). Otherwise it returns nil.
-func (f *FIFO) unwanted(i *intent, s *swap) *swap {
-	if f.canceler == nil || !f.swaps.mayCancel(s) || f.wanted(s.target) {
+// unwanted returns the one swap on whose target i waits, if it may be cancelled for i:
+// nobody waits for it, it is less than half done, i could start without it, and the
+// swaps cancelled so far allow it, so that impatient callers can keep neither loads from
+// ending nor a model from being loaded (R14). Otherwise it returns nil.
+func (f *FIFO) unwanted(i *intent, on []string) *swap {
+	if f.canceler == nil || len(on) != 1 {
+		return nil
+	}
+	s := f.swaps.of(on[0])
+	if !f.swaps.mayCancel(s) || f.wanted(s.target) {
 		return nil
 	}
 	load := f.prices.load(&f.models.record(s.target).history)
