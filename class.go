@@ -62,7 +62,7 @@ func (l *line) push(r *request, s *spare) {
 	if c == nil {
 		c = s.newClass(r.priority)
 		c.append(r)
-		l.classes = l.classes.insert(c)
+		l.insert(c)
 		return
 	}
 	c.append(r) // It is younger than c.oldest, which stays.
@@ -75,7 +75,7 @@ func (l *line) pull(r *request, s *spare) {
 	c.delete(r)
 	switch {
 	case c.head == nil:
-		l.classes = l.classes.remove(c)
+		l.remove(c, r)
 		c.left, c.right, c.oldest = nil, nil, nil // It is kept, and keeps nobody else.
 		s.class = c
 	case oldest:
@@ -248,32 +248,36 @@ func (c *class) child(priority int) **class {
 	return &c.right
 }
 
-// insert puts a class into the tree and returns its root.
-func (c *class) insert(added *class) *class {
-	if c == nil || added.weight > c.weight {
-		added.left, added.right = c.split(added.priority)
-		added.update()
-		return added
+// insert puts a class into the tree. Its only request is younger than all others, so
+// that the nodes above it stay what they are.
+func (l *line) insert(added *class) {
+	at := &l.classes
+	for *at != nil && (*at).weight >= added.weight {
+		at = (*at).child(added.priority)
 	}
-	child := c.child(added.priority)
-	*child = (*child).insert(added)
-	c.update()
-	return c
+	added.left, added.right = (*at).split(added.priority)
+	added.update()
+	*at = added
 }
 
-// remove takes a class out of the tree and returns its root.
-func (c *class) remove(removed *class) *class {
-	if c == removed {
-		return merge(c.left, c.right)
+// remove takes a class, whose last request was r, out of the tree.
+func (l *line) remove(removed *class, r *request) {
+	at, wasOldest := &l.classes, false
+	for *at != removed {
+		wasOldest = wasOldest || (*at).oldest == r
+		at = (*at).child(removed.priority)
 	}
-	child := c.child(removed.priority)
-	*child = (*child).remove(removed)
-	c.update()
-	return c
+	*at = merge(removed.left, removed.right)
+	if wasOldest {
+		l.classes.refresh(removed.priority)
+	}
 }
 
-// refresh updates the nodes from the root to a priority.
+// refresh updates the nodes from the root to a priority, or to where it belongs.
 func (c *class) refresh(priority int) {
+	if c == nil {
+		return
+	}
 	if c.priority != priority {
 		(*c.child(priority)).refresh(priority)
 	}

@@ -80,7 +80,9 @@ func (q *queue) add(l *line, r *request) {
 		q.loading++
 	}
 	l.push(r, &q.spare)
-	q.place(l)
+	if l.head == nil || r.priority > l.head.priority {
+		q.place(l, r) // A tenant that begins to wait joins behind the others.
+	}
 	if r.req.Respond != nil {
 		if q.byRespond == nil {
 			q.byRespond = make(map[chan HandlerResp]*request)
@@ -100,7 +102,9 @@ func (q *queue) remove(r *request) {
 	if l.loading {
 		q.loading--
 	}
-	q.place(l)
+	if l.head == r {
+		q.place(l, l.first(everybody))
+	}
 	// The entry of a Respond channel in use twice belongs to the later request.
 	if r.req.Respond != nil && q.byRespond[r.req.Respond] == r {
 		delete(q.byRespond, r.req.Respond)
@@ -114,12 +118,11 @@ func (q *queue) remove(r *request) {
 // pass puts the tenant of r, which was granted, behind the other tenants of its class.
 func (q *queue) pass(l *line, r *request) {
 	r.class.pass(r.turn)
-	q.place(l)
+	q.place(l, l.first(everybody))
 }
 
-// place puts l where it belongs among the lines, after its head may have changed.
-func (q *queue) place(l *line) {
-	head := l.first(everybody)
+// place puts l, whose first request is head by now, where it belongs among the lines.
+func (q *queue) place(l *line, head *request) {
 	if head == l.head {
 		return
 	}
