@@ -1,6 +1,7 @@
 package scheduler_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -180,31 +181,34 @@ func ExampleNewGroupSwapper() {
 	// scheduler: group "cpu": "big" is a member of group "gpu" too
 }
 
-// leastRecent is a Planner: a policy that keeps at most room models and evicts the
-// ones that were used least recently.
-type leastRecent struct{ room int }
-
-func (l leastRecent) EvictionFor(string, []string) []string { return nil } // a Planner is asked Plan
-func (l leastRecent) OnSwapStart(string, []string)          {}
-
-func (l leastRecent) Plan(target string, running []scheduler.Resident) ([]string, error) {
-	if l.room == 0 {
-		return nil, errors.New("no room for any model")
+// leastRecent is a policy that keeps at most room models and evicts the ones that were
+// used least recently.
+func leastRecent(room int) scheduler.PlannerFunc {
+	return func(target string, running []scheduler.Resident) ([]string, error) {
+		if room == 0 {
+			return nil, errors.New("no room for any model")
+		}
+		// A model that is leaving makes room already. One that is loading has not been used
+		// yet, and goes last.
+		stay := slices.DeleteFunc(slices.Clone(running), func(r scheduler.Resident) bool { return r.Leaving })
+		slices.SortStableFunc(stay, func(a, b scheduler.Resident) int {
+			if a.Loading != b.Loading {
+				return map[bool]int{false: -1, true: 1}[a.Loading]
+			}
+			return cmp.Compare(a.LastUsed, b.LastUsed)
+		})
+		var evict []string
+		for len(stay)-len(evict) >= room {
+			evict = append(evict, stay[len(evict)].Model)
+		}
+		return evict, nil
 	}
-	byUse := slices.SortedStableFunc(slices.Values(running), func(a, b scheduler.Resident) int {
-		return int(a.LastUsed) - int(b.LastUsed)
-	})
-	var evict []string
-	for len(running)-len(evict) >= l.room {
-		evict = append(evict, byUse[len(evict)].Model)
-	}
-	return evict, nil
 }
 
 // A policy of your own that looks at how the models are used.
-func ExamplePlanner() {
-	host := newPrinter("a", "b", "c")
-	host.sched = scheduler.NewFIFO("gpu0", nil, leastRecent{room: 2}, host, scheduler.FIFOOptions{})
+func ExamplePlannerFunc() {
+	host := newPrinter("a", "b", "c", "d")
+	host.sched = scheduler.NewFIFO("gpu0", nil, leastRecent(2), host, scheduler.FIFOOptions{})
 
 	for _, model := range []string{"a", "b"} {
 		host.request(model)
@@ -213,7 +217,7 @@ func ExamplePlanner() {
 	}
 	host.request("a")
 	host.served("a")
-	host.request("c")
+	host.request("c", "d") // Model d does not wait for the load of c: a is idle.
 	// Output:
 	// start a evict []
 	// serve a
@@ -221,6 +225,32 @@ func ExamplePlanner() {
 	// serve b
 	// serve a
 	// start c evict [b]
+	// start d evict [a]
+}
+
+// A policy that needs nothing but the names: two models that cannot run together.
+func ExampleSwapperFunc() {
+	policy := scheduler.SwapperFunc(func(target string, running []string) []string {
+		switch {
+		case target == "big" && slices.Contains(running, "bigger"):
+			return []string{"bigger"}
+		case target == "bigger" && slices.Contains(running, "big"):
+			return []string{"big"}
+		}
+		return nil
+	})
+	host := newPrinter("big", "bigger", "small")
+	host.sched = scheduler.NewFIFO("gpu0", nil, policy, host, scheduler.FIFOOptions{})
+
+	host.request("big")
+	host.ready("big")
+	host.served("big")
+	host.request("small", "bigger")
+	// Output:
+	// start big evict []
+	// serve big
+	// start small evict []
+	// start bigger evict [big]
 }
 
 // Requests with a higher priority go first; what the limits do not allow waits or
@@ -254,27 +284,23 @@ func ExampleFIFOOptions() {
 	// waits: priority 0 position 2 reason slots
 }
 
-// A host maps errors to what its callers understand.
-func ExampleRetryError() {
-	status := func(err error) int {
-		switch {
-		case errors.Is(err, scheduler.ErrModelNotFound):
-			return http.StatusNotFound
-		case errors.Is(err, scheduler.ErrOverloaded):
-			return http.StatusTooManyRequests
-		case errors.Is(err, scheduler.ErrCoolingDown), errors.Is(err, scheduler.ErrModelUnloaded), errors.Is(err, scheduler.ErrShutdown):
-			return http.StatusServiceUnavailable
-		}
-		return http.StatusBadGateway
-	}
-	err := error(&scheduler.RetryError{Model: "a", After: 3 * time.Second, Err: scheduler.ErrCoolingDown})
-	fmt.Println(status(err), err)
-	if retry := (*scheduler.RetryError)(nil); errors.As(err, &retry) {
-		fmt.Println("Retry-After:", retry.After.Seconds())
+// HTTPStatus says how a host may answer an error.
+func ExampleHTTPStatus() {
+	cooling := &scheduler.RetryError{Model: "a", After: 2500 * time.Millisecond, Err: scheduler.ErrCoolingDown}
+	for _, err := range []error{
+		fmt.Errorf("%w: %q", scheduler.ErrModelNotFound, "a"),
+		cooling,
+		context.DeadlineExceeded,
+		errors.New("llama-server: exit status 1"), // the error of a swap
+	} {
+		status, retryAfter := scheduler.HTTPStatus(err)
+		fmt.Println(status, retryAfter, err)
 	}
 	// Output:
-	// 503 scheduler: model cooling down: "a": try again in 3s
-	// Retry-After: 3
+	// 404 0s scheduler: model not found: "a"
+	// 503 3s scheduler: model cooling down: "a": try again in 2.5s
+	// 504 0s context deadline exceeded
+	// 502 0s llama-server: exit status 1
 }
 
 // A caller who leaves makes way for those behind it.

@@ -160,10 +160,15 @@ func heapInUse() uint64 {
 func TestConstructorsRefuseNil(t *testing.T) {
 	h := newBenchHost(1, 0)
 	for what, construct := range map[string]func(){
-		"NewFIFO without a Swapper":     func() { NewFIFO("test", nil, nil, h, FIFOOptions{}) },
-		"NewFIFO without Effects":       func() { NewFIFO("test", nil, &GroupSwapper{}, nil, FIFOOptions{}) },
-		"FIFOFactory without a Swapper": func() { FIFOFactory(nil, FIFOOptions{}) },
-		"a Factory without Effects":     func() { FIFOFactory(&GroupSwapper{}, FIFOOptions{})("test", nil, nil) },
+		"NewFIFO without a Swapper":       func() { NewFIFO("test", nil, nil, h, FIFOOptions{}) },
+		"NewFIFO with a nil GroupSwapper": func() { NewFIFO("test", nil, (*GroupSwapper)(nil), h, FIFOOptions{}) },
+		"NewFIFO with a nil SwapperFunc":  func() { NewFIFO("test", nil, SwapperFunc(nil), h, FIFOOptions{}) },
+		"NewFIFO with a nil PlannerFunc":  func() { NewFIFO("test", nil, PlannerFunc(nil), h, FIFOOptions{}) },
+		"NewFIFO with a nil host":         func() { NewFIFO("test", nil, &GroupSwapper{}, (*benchHost)(nil), FIFOOptions{}) },
+		"FIFOFactory with a nil function": func() { FIFOFactory(SwapperFunc(nil), FIFOOptions{}) },
+		"NewFIFO without Effects":         func() { NewFIFO("test", nil, &GroupSwapper{}, nil, FIFOOptions{}) },
+		"FIFOFactory without a Swapper":   func() { FIFOFactory(nil, FIFOOptions{}) },
+		"a Factory without Effects":       func() { FIFOFactory(&GroupSwapper{}, FIFOOptions{})("test", nil, nil) },
 	} {
 		t.Run(what, func(t *testing.T) {
 			defer func() {

@@ -50,8 +50,9 @@ type Resident struct {
 	Leaving bool
 	// InFlight and Waiting count its requests.
 	InFlight, Waiting int
-	// LastUsed is the lease of its latest grant: the higher, the later. 0: none. A
-	// serve-done, or a caller who had gone, does not change it.
+	// LastUsed is the lease of its latest grant: the higher, the later. 0: none yet, as
+	// for a model that is being loaded for the first time. The end of a request does not
+	// change it, and neither does a grant whose caller had left.
 	LastUsed uint64
 }
 
