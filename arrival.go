@@ -28,15 +28,16 @@ func (f *FIFO) request(req *HandlerReq) {
 		f.refuse(req, err)
 		return
 	}
+	news := f.newsForOthers() // Before the decision, which may find callers gone.
 	v := f.decide(m, n.arrival, s)
 	if v.action == serves && m.line.n == 0 {
 		f.arrived()
 		f.grant(m, req)
 		return
 	}
-	if v.action != refuses && !f.servesFirst(m, &n, v) && f.overtakes() {
-		// Others may serve, or go before it, that do not know yet: the queue moves in
-		// order. Where there is room n joins it first (R19).
+	if news && v.action != refuses && !f.servesFirst(m, &n, v) {
+		// Requests that wait may be served, or have their swap started, before n: the queue
+		// moves in order. Where there is room n joins it first (R19).
 		f.step.unblock()
 		if !f.full() {
 			f.enqueue(m, &n)
@@ -119,9 +120,10 @@ func (f *FIFO) servesFirst(m *model, n *newcomer, v verdict) bool {
 	return r == nil || r.priority < n.priority
 }
 
-// overtakes reports whether a newcomer that has to wait would go before others for
-// whom something has changed: by the look, or by itself since the queue last moved.
-func (f *FIFO) overtakes() bool {
+// newsForOthers reports whether others wait for whom something has changed, by the look
+// or by itself since the queue last moved, so that a newcomer must not be looked at
+// first (R19).
+func (f *FIFO) newsForOthers() bool {
 	return f.queue.waiting > 0 && (f.step.unblocked || f.running.changed())
 }
 

@@ -60,7 +60,7 @@ func (f *FIFO) swapSucceeded(m *model, s *swap) {
 	if s.loads {
 		f.prices.learnLoad(&m.history, f.step.time().Sub(s.started))
 		for _, l := range f.queue.lines {
-			if !l.owner.history.loadKnown { // The latest load stands in for it.
+			if l.owner == m || !l.owner.history.loadKnown { // The latest load stands in for it.
 				f.setDeadline(l.owner)
 			}
 		}

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -201,8 +200,6 @@ func parseWords(line string) words {
 	}
 	return w
 }
-
-func (w words) has(word string) bool { return slices.Contains(w.plain, word) }
 
 func (w words) int(key string) int {
 	n, _ := strconv.Atoi(w.values[key])
