@@ -66,7 +66,7 @@ func (f *FIFO) admit(n *newcomer) (*model, sight, error) {
 		return nil, s, notFound(name)
 	}
 	m := f.models.record(name)
-	if m.cooldown.active() && !s.ready {
+	if m.cooldown.active() && !s.ready { // R13
 		if left := m.cooldown.left(f.step.time()); left > 0 {
 			err := fmt.Errorf("%w: %w", ErrCoolingDown, m.cooldown.failure)
 			return nil, s, &RetryError{Model: name, After: left, Err: err}
@@ -127,7 +127,7 @@ func (f *FIFO) newsForOthers() bool {
 	return f.queue.waiting > 0 && (f.step.unblocked || f.running.changed())
 }
 
-// full reports whether no further request may wait.
+// full reports whether no further request may wait (R9).
 func (f *FIFO) full() bool {
 	if f.opts.MaxQueue <= 0 || f.queue.waiting < f.opts.MaxQueue {
 		return false
@@ -172,8 +172,8 @@ func (f *FIFO) refuse(req *HandlerReq, err error) {
 	f.eff.GrantError(*req, err)
 }
 
-// arrived notes that the newcomer has its answer, or its place in the queue. Only
-// now it counts, so that at any moment the counters add up.
+// arrived notes that the newcomer has its one answer (R1), or its place in the queue.
+// Only now it counts, so that at any moment the counters add up.
 func (f *FIFO) arrived() {
 	f.step.settled()
 	f.counters.Requests++

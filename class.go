@@ -1,6 +1,6 @@
 package scheduler
 
-// class holds the waiting requests of one model and one priority. Tenants take
+// class holds the waiting requests of one model and one priority (R6). Tenants take
 // turns in it (round robin: Nagle, On Packet Switches with Infinite Storage,
 // 1987).
 //

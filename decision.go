@@ -2,6 +2,22 @@ package scheduler
 
 import "slices"
 
+// WaitReason says why a request waits. If several reasons hold it is the first in the
+// order of the constants, as of the last time the scheduler looked at the model.
+type WaitReason string
+
+// The reasons to wait. After the colon: the models that WaitStatus.On names. A holder of
+// a reservation is said to wait for what is in the way of the Swapper's present answer.
+const (
+	WaitLoading  WaitReason = "loading"  // a swap for its model is outstanding: that model
+	WaitPaused   WaitReason = "paused"   // its model is paused: that model
+	WaitClosed   WaitReason = "closed"   // it came after its model was closed: the holder of the reservation that closed it
+	WaitSlots    WaitReason = "slots"    // Concurrency is reached: its own model
+	WaitBusy     WaitReason = "busy"     // models that have to be evicted are busy: those models
+	WaitSwap     WaitReason = "swap"     // outstanding swaps collide with its own: their targets; its own model if that swap is abandoned
+	WaitReserved WaitReason = "reserved" // its swap would hinder reservations: their holders
+)
+
 // action is what is to be done for the requests of a model.
 type action int
 
@@ -70,7 +86,7 @@ func (f *FIFO) decide(m *model, arrival uint64, s sight) verdict {
 	if err != nil {
 		return verdict{action: refuses, err: err}
 	}
-	if limits.Paused {
+	if limits.Paused { // R9
 		return f.waitsFor(WaitPaused, m.name)
 	}
 	evict, err := f.policy.evictionFor(&m.answers)

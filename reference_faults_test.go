@@ -4,8 +4,8 @@ package scheduler
 // show what they catch. The zero value is none.
 type fault string
 
-// faults are all of them, with the rule that each breaks, in the order below. A new
-// one is a line there, and the place in the reference that commits it.
+// faults are all of them, with the rule that each breaks. A new one is a line below, or
+// beside the place in the reference that commits it.
 var faults []knownFault
 
 type knownFault struct {

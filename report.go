@@ -45,7 +45,8 @@ func (f *FIFO) endSwap(m *model, s *swap) {
 	f.step.unblock()
 }
 
-// swapFailed handles the failure of a swap of m.
+// swapFailed handles the failure of a swap of m: it answers all that waited for it (R10),
+// and m cools down (R13).
 func (f *FIFO) swapFailed(m *model, err error) {
 	f.counters.SwapsFailed++
 	if f.opts.Cooldown > 0 {

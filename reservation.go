@@ -185,7 +185,7 @@ func (f *FIFO) needsSwap(m *model) bool {
 func (f *FIFO) endReservation(r *reservation) {
 	f.debug("reservation ended", r.target, nil)
 	for _, c := range r.closed {
-		f.models.find(c.model)
+		f.models.find(c.model) // Touched, so that its record is swept if nothing else holds it.
 	}
 	f.reservations.end(r)
 	f.setDeadline(f.models.record(r.target))
@@ -212,7 +212,7 @@ func (f *FIFO) takeReservations(due []*model) {
 	}
 }
 
-// isDue reports whether m, whose deadline has passed, is due still: its oldest caller
+// isDue reports whether m, whose deadline has passed, is still due: its oldest caller
 // may have left, and it may be paused.
 func (f *FIFO) isDue(m *model) bool {
 	if f.oldest(m) == nil || m.deadline.index == 0 || m.deadline.at.After(f.step.time()) {

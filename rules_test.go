@@ -31,6 +31,37 @@ func TestCitedRulesExist(t *testing.T) {
 	})
 }
 
+// TestEveryRuleIsCited: the code says where each rule is.
+func TestEveryRuleIsCited(t *testing.T) {
+	cited := make(map[string]bool)
+	eachTextFile(t, func(path, text string) {
+		if strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") && !strings.Contains(path, "/") {
+			for _, rule := range ruleCitation.FindAllString(text, -1) {
+				cited[rule] = true
+			}
+		}
+	})
+	for _, rule := range rulesOf(t) {
+		if !cited[rule] {
+			t.Errorf("no file of the package cites %s", rule)
+		}
+	}
+}
+
+// TestContributingNamesTheFiles: the map of the files is complete.
+func TestContributingNamesTheFiles(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := read(t, "CONTRIBUTING.md")
+	for _, file := range files {
+		if !strings.HasSuffix(file, "_test.go") && !strings.Contains(page, "`"+file+"`") {
+			t.Errorf("CONTRIBUTING.md does not name %s", file)
+		}
+	}
+}
+
 // TestEveryRuleHasATrace: for every rule there is a trace whose name begins with
 // its number.
 func TestEveryRuleHasATrace(t *testing.T) {

@@ -34,7 +34,8 @@ func runs(state ProcessState) bool {
 // expire notes that something has happened that may have changed the set.
 func (s *running) expire() { s.current = false }
 
-// list returns the running models, sorted. They are valid until the next call.
+// list returns the running models, sorted, since nothing may depend on the order of the
+// host's map (R18). They are valid until the next call.
 func (s *running) list() []string {
 	if s.current {
 		return s.models

@@ -79,21 +79,6 @@ type WaitStatus struct {
 	On     []string   `json:"on"`
 }
 
-// WaitReason says why a request waits: the first of the constants, in their
-// order, that holds, as the last look at its model found it.
-type WaitReason string
-
-// The reasons to wait. After the colon: the models that WaitStatus.On names.
-const (
-	WaitLoading  WaitReason = "loading"  // a swap for its model is outstanding: that model
-	WaitPaused   WaitReason = "paused"   // its model is paused: that model
-	WaitClosed   WaitReason = "closed"   // it came after its model was closed: the holder of the reservation that closed it
-	WaitSlots    WaitReason = "slots"    // Concurrency is reached: its own model
-	WaitBusy     WaitReason = "busy"     // models that have to be evicted are busy: those models
-	WaitSwap     WaitReason = "swap"     // outstanding swaps collide with its own: their targets; its own model if that swap is abandoned
-	WaitReserved WaitReason = "reserved" // its swap would hinder reservations: their holders
-)
-
 // Counters count what has happened to requests and swaps. At any moment Requests
 // is Granted + Failed + Refused + Cancelled + those waiting.
 type Counters struct {
@@ -129,9 +114,9 @@ func (f *FIFO) Snapshot() Snapshot {
 		if m.account.inFlight > 0 || m.line.n > 0 || m.history.loadKnown || status.CoolingDown > 0 {
 			s.Models = append(s.Models, status)
 		}
-		if swap := f.swaps.of(name); swap != nil {
-			s.Swaps = append(s.Swaps, f.swapStatus(m, swap))
-		}
+	}
+	for _, target := range f.swaps.targets() {
+		s.Swaps = append(s.Swaps, f.swapStatus(f.models.byName[target], f.swaps.of(target)))
 	}
 	for _, r := range f.reservations.standing {
 		s.Reserved = append(s.Reserved, Reservation{r.target, append([]string{}, r.evict...)})

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"maps"
 	"slices"
 	"time"
 )
@@ -71,6 +72,9 @@ func (b *swaps) remove(s *swap) {
 
 // none reports whether no swap is outstanding.
 func (b *swaps) none() bool { return len(b.byTarget) == 0 }
+
+// targets returns the targets of the swaps, sorted.
+func (b *swaps) targets() []string { return slices.Sorted(maps.Keys(b.byTarget)) }
 
 // of returns the swap whose target is the model, nil if there is none.
 func (b *swaps) of(model string) *swap {

@@ -34,6 +34,21 @@ var hostWords = vocabulary[setup]{
 	{"sluggish", func(s *setup) any { return &s.sluggish }, "false false false true"},
 }
 
+// Fields of FIFOOptions that have no line above have one by themselves.
+func init() {
+	opts := reflect.TypeFor[FIFOOptions]()
+	for i := range opts.NumField() {
+		field := opts.Field(i)
+		values := map[reflect.Kind]string{reflect.Int: "0 0 1 2", reflect.Bool: "false true", reflect.Int64: "0s 0s 1s 20s"}[field.Type.Kind()]
+		known := slices.ContainsFunc(hostWords, func(w word[setup]) bool { return w.name == kebab(field.Name) })
+		if values != "" && !known {
+			hostWords = append(hostWords, word[setup]{kebab(field.Name), func(s *setup) any {
+				return reflect.ValueOf(&s.opts).Elem().Field(i).Addr().Interface()
+			}, values})
+		}
+	}
+}
+
 // limitWords are the words of a limits line.
 var limitWords = vocabulary[bounds]{
 	{"concurrency", func(b *bounds) any { return &b.Concurrency }, "0 0 1 2"},

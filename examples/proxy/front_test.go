@@ -13,6 +13,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -476,13 +479,25 @@ func TestLoadingState(t *testing.T) {
 
 // TestReasonText: each reason to wait is said in words.
 func TestReasonText(t *testing.T) {
+	source, err := os.ReadFile(filepath.Join("..", "..", "decision.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	reasons := regexp.MustCompile(`Wait\w+ +WaitReason = "(\w+)"`).FindAllSubmatch(source, -1)
+	if len(reasons) < 7 {
+		t.Fatalf("%d reasons", len(reasons))
+	}
 	seen := make(map[string]bool)
-	for _, reason := range []scheduler.WaitReason{scheduler.WaitLoading, scheduler.WaitClosed, scheduler.WaitSlots, scheduler.WaitBusy, scheduler.WaitSwap, scheduler.WaitReserved} {
-		text := reasonText(scheduler.WaitStatus{Reason: reason, On: []string{"x", "y"}})
+	for _, m := range reasons {
+		reason := string(m[1])
+		text := reasonText(scheduler.WaitStatus{Reason: scheduler.WaitReason(reason), On: []string{"x", "y"}})
 		if seen[text] || !strings.Contains(text, "x, y") {
 			t.Errorf("%s: %q", reason, text)
 		}
 		seen[text] = true
+		if !strings.Contains(page, `case "`+reason+`":`) {
+			t.Errorf("the page has no words for %q", reason)
+		}
 	}
 	if !bytes.Contains([]byte(chunk("m", "a\"b")), []byte(`"reasoning_content":"a\"b"`)) {
 		t.Error(chunk("m", "a\"b"))

@@ -127,6 +127,8 @@ func reasonText(w scheduler.WaitStatus) string {
 	switch w.Reason {
 	case scheduler.WaitLoading:
 		return on + " is being loaded"
+	case scheduler.WaitPaused:
+		return on + " is paused"
 	case scheduler.WaitClosed:
 		return "others have waited longer, for " + on
 	case scheduler.WaitSlots:
