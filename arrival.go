@@ -121,7 +121,7 @@ func (f *FIFO) servesFirst(m *model, n *newcomer, v verdict) bool {
 }
 
 // newsForOthers reports whether others wait for whom something has changed, by the look
-// or by itself since the queue last moved, so that a newcomer must not be looked at
+// or by itself since the queue last moved, so that a newcomer must not go
 // first (R19).
 func (f *FIFO) newsForOthers() bool {
 	return f.queue.waiting > 0 && (f.step.unblocked || f.running.changed())
@@ -143,7 +143,7 @@ func (f *FIFO) join(m *model, n *newcomer, v verdict) {
 	r := f.enqueue(m, n)
 	f.act(m, v)
 	if v.action == serves && r.line != nil && f.opts.MaxQueue > 0 && f.queue.waiting > f.opts.MaxQueue {
-		f.take(r)
+		f.dequeue(r)
 		f.counters.Refused++
 		f.eff.GrantError(r.req, f.overloaded(m))
 	}
@@ -157,7 +157,7 @@ func (f *FIFO) enqueue(m *model, n *newcomer) *request {
 	}
 	f.arrived()
 	f.queue.add(&m.line, r)
-	f.positions.join(r)
+	f.positions.add(r)
 	f.oldest(m) // Those before it whose callers have left make room.
 	if m.line.n == 1 {
 		f.setDeadline(m)

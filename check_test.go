@@ -266,7 +266,7 @@ func leftovers(f *FIFO) (left []string) {
 	note("waiting", f.queue.waiting)
 	note("loading", f.queue.loading)
 	note("byRespond", len(f.queue.byRespond))
-	note("leases", f.leases.open)
+	note("leases", f.leases.live)
 	note("lease numbers", len(f.leases.numbers))
 	note("swaps", len(f.swaps.byTarget)+len(f.swaps.leaving))
 	note("reservations", len(f.reservations.standing)+len(f.reservations.holders)+len(f.reservations.closed))

@@ -3,7 +3,7 @@ package scheduler
 import "slices"
 
 // WaitReason says why a request waits. If several reasons hold it is the first in the
-// order of the constants, as of the last time the scheduler looked at the model.
+// order of the constants, as of the last time the scheduler considered the model.
 type WaitReason string
 
 // The reasons to wait. After the colon: the models that WaitStatus.On names. A holder of
@@ -53,7 +53,7 @@ func (f *FIFO) see(name string) sight {
 }
 
 // block is why requests wait, and on which models, sorted. A model's is what the last
-// look at it has found.
+// decision about it has found.
 type block struct {
 	reason WaitReason
 	on     []string

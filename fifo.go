@@ -237,7 +237,7 @@ func (f *FIFO) dispatch(ev *event) {
 
 // holds reports whether the scheduler holds anything of m.
 func (f *FIFO) holds(m *model) bool {
-	return m.line.n > 0 || m.account.open > 0 ||
+	return m.line.n > 0 || m.account.live > 0 ||
 		f.swaps.of(m.name) != nil || f.swaps.stopping(m.name) != nil ||
 		f.reservations.of(m.name) != nil || f.reservations.closing(m.name) != nil
 }

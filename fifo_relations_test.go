@@ -71,12 +71,12 @@ func (c *contradictions) ledger() {
 	open := 0
 	for name, m := range c.f.models.byName {
 		a := &m.account
-		c.check(0 <= a.inFlight && a.inFlight <= a.open && a.open <= len(a.unended), "%s: %d in flight of %d, %d", name, a.inFlight, a.open, len(a.unended))
+		c.check(0 <= a.inFlight && a.inFlight <= a.live && a.live <= len(a.unended), "%s: %d in flight of %d, %d", name, a.inFlight, a.live, len(a.unended))
 		c.check(slices.IsSorted(a.unended) && a.lastUsed <= c.f.leases.last, "%s: leases %v, last used %d", name, a.unended, a.lastUsed)
-		open += a.open
+		open += a.live
 	}
 	l := &c.f.leases
-	c.check(l.open == open && open <= len(l.numbers) && len(l.numbers) == len(l.accounts), "%d open leases, not %d of %d", open, l.open, len(l.numbers))
+	c.check(l.live == open && open <= len(l.numbers) && len(l.numbers) == len(l.accounts), "%d open leases, not %d of %d", open, l.live, len(l.numbers))
 }
 
 // swaps compares the book of swaps with itself and with the lines.

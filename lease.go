@@ -9,7 +9,7 @@ import "slices"
 // sorted. The zero value is an empty ledger.
 type ledger struct {
 	last     uint64     // the number of the latest lease
-	open     int        // leases that have not ended
+	live     int        // leases that have not ended
 	changes  uint64     // grows whenever something in flight changes
 	numbers  []uint64   // of these, and of some that have ended
 	accounts []*account // by the same index: whose lease it is; nil: it has ended
@@ -19,27 +19,27 @@ type ledger struct {
 // without leases.
 type account struct {
 	owner      *model   // whose account it is; the ledger does not look into it
-	open       int      // leases that have not ended, those written off included
+	live       int      // leases that have not ended, those written off included
 	inFlight   int      // leases that have not ended and are not written off
 	writtenOff uint64   // leases up to this one are written off
-	unended    []uint64 // the open leases in order, among some that have ended
+	unended    []uint64 // the live leases in order, among some that have ended
 	lastUsed   uint64   // the latest lease that a caller took
 }
 
 // issue adds a lease to a and returns its number.
 func (l *ledger) issue(a *account) uint64 {
 	l.last++
-	if len(l.numbers) > 2*l.open+8 {
+	if len(l.numbers) > 2*l.live+8 {
 		l.compact()
 	}
 	l.numbers = append(l.numbers, l.last)
 	l.accounts = append(l.accounts, a)
-	l.open++
-	if len(a.unended) > 2*a.open+8 {
+	l.live++
+	if len(a.unended) > 2*a.live+8 {
 		a.unended = slices.DeleteFunc(a.unended, l.ended)
 	}
 	a.unended = append(a.unended, l.last)
-	a.open++
+	a.live++
 	a.inFlight++
 	l.changes++
 	return l.last
@@ -85,21 +85,21 @@ func (l *ledger) end(number uint64) (a *account, wasInFlight bool) {
 		wasInFlight = true
 		a.inFlight--
 	}
-	if a.open--; a.open == 0 {
+	if a.live--; a.live == 0 {
 		a.unended = empty(a.unended)
 	}
 	l.accounts[i] = nil
-	if l.open--; l.open == 0 {
+	if l.live--; l.live == 0 {
 		l.numbers, l.accounts = empty(l.numbers), empty(l.accounts)
 	}
 	l.changes++
 	return a, wasInFlight
 }
 
-// oldest returns the number of the open lease of a that was issued first, 0 if
+// oldest returns the number of the live lease of a that was issued first, 0 if
 // there is none.
 func (l *ledger) oldest(a *account) uint64 {
-	if a.open == 0 {
+	if a.live == 0 {
 		return 0
 	}
 	for l.ended(a.unended[0]) {

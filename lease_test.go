@@ -62,8 +62,8 @@ func TestLedgerAgainstMap(t *testing.T) {
 // checkLedger compares a ledger with a map.
 func checkLedger(t *testing.T, l *ledger, accounts []*account, open map[uint64]naiveLease) {
 	t.Helper()
-	if l.open != len(open) {
-		t.Fatalf("%d leases are open, want %d", l.open, len(open))
+	if l.live != len(open) {
+		t.Fatalf("%d leases are open, want %d", l.live, len(open))
 	}
 	for i, a := range accounts {
 		var all, inFlight int
@@ -80,8 +80,8 @@ func checkLedger(t *testing.T, l *ledger, accounts []*account, open map[uint64]n
 				oldest = number
 			}
 		}
-		if a.open != all || a.inFlight != inFlight {
-			t.Fatalf("account %d has %d open leases, %d in flight; want %d, %d", i, a.open, a.inFlight, all, inFlight)
+		if a.live != all || a.inFlight != inFlight {
+			t.Fatalf("account %d has %d open leases, %d in flight; want %d, %d", i, a.live, a.inFlight, all, inFlight)
 		}
 		if got := l.oldest(a); got != oldest {
 			t.Fatalf("the oldest lease of account %d is %d, want %d", i, got, oldest)
@@ -97,11 +97,11 @@ func checkLedger(t *testing.T, l *ledger, accounts []*account, open map[uint64]n
 // checkLedgerSize checks that most of what is kept right after an issue is open.
 func checkLedgerSize(t *testing.T, l *ledger, a *account) {
 	t.Helper()
-	if n := len(l.numbers); n != len(l.accounts) || n > 2*l.open+8 {
-		t.Fatalf("%d numbers and %d accounts are kept for %d open leases", n, len(l.accounts), l.open)
+	if n := len(l.numbers); n != len(l.accounts) || n > 2*l.live+8 {
+		t.Fatalf("%d numbers and %d accounts are kept for %d open leases", n, len(l.accounts), l.live)
 	}
-	if n := len(a.unended); n > 2*a.open+8 {
-		t.Fatalf("%d numbers are kept for %d open leases of an account", n, a.open)
+	if n := len(a.unended); n > 2*a.live+8 {
+		t.Fatalf("%d numbers are kept for %d open leases of an account", n, a.live)
 	}
 }
 
@@ -126,9 +126,9 @@ func TestWrittenOff(t *testing.T) {
 		{fresh, 0, 0, 0},
 	} {
 		l.end(step.ends)
-		if got := l.oldest(&a); a.inFlight != step.inFlight || a.open != step.open || got != step.oldest {
+		if got := l.oldest(&a); a.inFlight != step.inFlight || a.live != step.open || got != step.oldest {
 			t.Errorf("after the end of %d: %d in flight, %d open, the oldest is %d; want %d, %d, %d",
-				step.ends, a.inFlight, a.open, got, step.inFlight, step.open, step.oldest)
+				step.ends, a.inFlight, a.live, got, step.inFlight, step.open, step.oldest)
 		}
 	}
 }
@@ -189,7 +189,7 @@ func TestLedgerGivesMemoryBack(t *testing.T) {
 		for range n {
 			l.issue(&a)
 		}
-		for l.open > 0 {
+		for l.live > 0 {
 			l.end(l.oldest(&a))
 		}
 	}

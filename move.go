@@ -4,7 +4,7 @@ import "slices"
 
 // settle lets the queue move until nothing in it can: models that are ready serve
 // what they can before any swap starts (R7), and after a start, or when something no
-// longer holds others back, every model is looked at again.
+// longer holds others back, every model is considered again.
 func (f *FIFO) settle() {
 	moved := false
 	for f.endReservations(); f.step.moves() && f.queue.waiting > 0; f.endReservations() {
@@ -33,7 +33,7 @@ func (f *FIFO) serveReady() {
 
 // serveIfReady serves m if it is ready, and returns why it can never serve. For a
 // model that cannot serve now the Swapper is not asked before every model has been
-// looked at, so that a Planner sees what has been granted.
+// considered, so that a Planner sees what has been granted.
 func (f *FIFO) serveIfReady(m *model) error {
 	s := f.see(m.name)
 	if !s.known {
@@ -99,7 +99,7 @@ func (f *FIFO) serve(m *model, limits Limits) {
 		if r == nil {
 			return
 		}
-		f.take(r)
+		f.dequeue(r)
 		if f.grant(m, &r.req) {
 			f.queue.pass(&m.line, r)
 		}

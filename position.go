@@ -35,8 +35,8 @@ type place struct {
 // place further back comes among them only with a sync, which tells it.
 func (p *positions) near(r *request) bool { return !r.place.told || int(r.place.n) <= p.exact }
 
-// join begins to tell r, which has just begun to wait.
-func (p *positions) join(r *request) {
+// add begins to tell r, which has just begun to wait.
+func (p *positions) add(r *request) {
 	p.newest = r
 	if r.req.PositionCh != nil {
 		p.shifted = p.shifted || p.listeners == 0 // Nobody has kept the places meanwhile.
@@ -47,9 +47,9 @@ func (p *positions) join(r *request) {
 	}
 }
 
-// leave ends it. Those behind one of the exact places move up, and so may a request
+// remove stops telling r. Those behind one of the exact places move up, and so may a request
 // that r has kept out of them.
-func (p *positions) leave(r *request) {
+func (p *positions) remove(r *request) {
 	p.shifted = p.shifted || !r.line.loading && (p.near(r) || p.hides(r))
 	if r.req.PositionCh != nil {
 		p.listeners--

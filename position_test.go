@@ -33,7 +33,7 @@ func (p *positionTest) join(listens bool) *request {
 
 // joined notes that r has begun to wait.
 func (p *positionTest) joined(r *request) *request {
-	p.positions.join(r)
+	p.positions.add(r)
 	p.newest = r
 	if r.line.loading {
 		p.hears(r, 0)
@@ -43,7 +43,7 @@ func (p *positionTest) joined(r *request) *request {
 
 // leave takes r out, because it was granted or because its caller has left.
 func (p *positionTest) leave(r *request, granted bool) {
-	p.positions.leave(r)
+	p.positions.remove(r)
 	if granted {
 		p.grant(r)
 	} else {

@@ -13,9 +13,9 @@ type running struct {
 	seen    []seen   // what the host said
 	models  []string // the set, sorted
 	version uint64   // of the set: it grows when the set changes
-	read    uint64   // how often the host has said something new
+	news    uint64   // how often the host has said something new
 	marked  []seen   // what the host said at the mark
-	mark    uint64   // read at that time
+	mark    uint64   // news at that time
 
 	previous []string // the set before, whose memory is used again
 }
@@ -43,7 +43,7 @@ func (s *running) list() []string {
 	states := s.host()
 	s.current = true
 	if s.swapped != s.swaps.changes || !same(s.seen, states) {
-		s.take(states)
+		s.read(states)
 	}
 	return s.models
 }
@@ -51,8 +51,8 @@ func (s *running) list() []string {
 // setMark remembers what the host says at this moment.
 func (s *running) setMark() {
 	s.list()
-	if s.mark != s.read {
-		s.mark = s.read
+	if s.mark != s.news {
+		s.mark = s.news
 		s.marked = append(s.marked[:0], s.seen...)
 	}
 }
@@ -60,7 +60,7 @@ func (s *running) setMark() {
 // changed reports whether the host says something else than at the mark (R19).
 func (s *running) changed() bool {
 	s.list()
-	return s.mark != s.read && !same(s.marked, s.host())
+	return s.mark != s.news && !same(s.marked, s.host())
 }
 
 // has reports whether a model runs.
@@ -82,9 +82,9 @@ func same(before []seen, states map[string]ProcessState) bool {
 	return true
 }
 
-// take takes over what the host says.
-func (s *running) take(states map[string]ProcessState) {
-	s.read++
+// read takes over what the host says.
+func (s *running) read(states map[string]ProcessState) {
+	s.news++
 	s.swapped = s.swaps.changes
 	s.seen = s.seen[:0]
 	s.previous, s.models = s.models, s.previous[:0]

@@ -70,7 +70,7 @@ func (s *step) run() {
 		return
 	}
 	s.active = true
-	defer s.leave()
+	defer s.unwind()
 	for s.pending {
 		if s.failed != nil {
 			s.failStop()
@@ -100,9 +100,9 @@ func (s *step) next() {
 	}
 }
 
-// leave ends a step that did not return: because of a panic, which goes on, or
+// unwind ends a step that did not return: because of a panic, which goes on, or
 // because the goroutine ends (runtime.Goexit).
-func (s *step) leave() {
+func (s *step) unwind() {
 	if !s.active {
 		return
 	}
@@ -131,9 +131,9 @@ func (s *step) failStop() {
 	s.fail(err)
 }
 
-// takeOrphan returns the request whose step a panic has cut short, nil if there is
+// popOrphan returns the request whose step a panic has cut short, nil if there is
 // none, and leaves it to the caller.
-func (s *step) takeOrphan() *HandlerReq {
+func (s *step) popOrphan() *HandlerReq {
 	orphan := s.orphan
 	s.orphan = nil
 	return orphan

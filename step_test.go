@@ -172,13 +172,13 @@ func TestOrphan(t *testing.T) {
 			panic(errHook)
 		}
 		var orphan *HandlerReq
-		s.does["fail"] = func() { orphan = s.takeOrphan() }
+		s.does["fail"] = func() { orphan = s.popOrphan() }
 		panics(func() { s.request("a") })
 		s.request("b")
 		if (orphan == nil) != settled || orphan != nil && orphan.Model != "a" {
 			t.Errorf("settled: %v, and the orphan is %v", settled, orphan)
 		}
-		if s.takeOrphan() != nil {
+		if s.popOrphan() != nil {
 			t.Error("the orphan was left")
 		}
 	}
@@ -191,14 +191,14 @@ func TestOnlyRequestsAreOrphans(t *testing.T) {
 	s.does["a"] = func() { panic(errHook) }
 	s.request("b")
 	panics(func() { s.report("a") })
-	if orphan := s.takeOrphan(); orphan != nil {
+	if orphan := s.popOrphan(); orphan != nil {
 		t.Errorf("the orphan of a report is %v", orphan)
 	}
 	s.report("b")
 	panics(func() { s.request("a") })
 	s.does["fail"] = func() { panic(errHook) }
 	panics(func() { s.request("b") }) // It is yet to be handled, and no orphan.
-	if orphan := s.takeOrphan(); orphan == nil || orphan.Model != "a" {
+	if orphan := s.popOrphan(); orphan == nil || orphan.Model != "a" {
 		t.Errorf("after two panics the orphan is %v", orphan)
 	}
 }
@@ -220,7 +220,7 @@ func TestGoexit(t *testing.T) {
 	}
 	s.report("c")
 	s.check(t, "a fail b /b c /c")
-	if orphan := s.takeOrphan(); !errors.Is(s.err, ErrShutdown) || orphan == nil || orphan.Model != "a" {
+	if orphan := s.popOrphan(); !errors.Is(s.err, ErrShutdown) || orphan == nil || orphan.Model != "a" {
 		t.Errorf("the error is %v, and the orphan is %v", s.err, orphan)
 	}
 }

@@ -88,7 +88,7 @@ func (f *FIFO) shutdown(err error) {
 func (f *FIFO) failStop(err error) {
 	f.log.Error("a panic has shut the scheduler down", "err", err)
 	f.shutdown(err)
-	if orphan := f.step.takeOrphan(); orphan != nil {
+	if orphan := f.step.popOrphan(); orphan != nil {
 		f.counters.Requests++
 		f.counters.Failed++
 		f.eff.GrantError(*orphan, err)
@@ -122,17 +122,17 @@ func (f *FIFO) failAll(requests []*request, reason func(*request) error) {
 			f.drop(r)
 			continue
 		}
-		f.take(r)
+		f.dequeue(r)
 		f.counters.Failed++
 		f.eff.GrantError(r.req, reason(r))
 	}
 }
 
-// take makes r wait no more. The caller owes its answer.
-func (f *FIFO) take(r *request) {
+// dequeue makes r wait no more. The caller answers it.
+func (f *FIFO) dequeue(r *request) {
 	m := r.line.owner
 	wasOldest := m.line.oldest() == r
-	f.positions.leave(r)
+	f.positions.remove(r)
 	f.queue.remove(r)
 	if wasOldest {
 		f.setDeadline(m)
@@ -148,7 +148,7 @@ func (f *FIFO) take(r *request) {
 // nobody waits for ends by itself; anything else holds nobody back (R14).
 func (f *FIFO) drop(r *request) {
 	l := r.line
-	f.take(r)
+	f.dequeue(r)
 	f.counters.Cancelled++
 	if l.n == 0 && l.loading {
 		f.step.unblock()
