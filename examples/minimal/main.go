@@ -368,6 +368,7 @@ func (p *process) load(m model) (err error) {
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = grace
+	// On Linux, Pdeathsig in cmd.SysProcAttr ends it even if this program is killed.
 	go func() { p.exit(fmt.Errorf("process ended: %v", cmd.Run())) }()
 	defer func() {
 		if r := recover(); r != nil {
