@@ -38,6 +38,7 @@ var (
 	faultNewcomers        = checkedFault("lets newcomers into a closed model", "R8")
 	faultHinders          = comparedFault("lets a swap hinder a reservation", "R8")
 	faultNeverReserves    = comparedFault("never reserves", "R8")
+	faultReservesStill    = comparedFault("does not move the queue when it reserves", "R8")
 	faultDrainLatest      = comparedFault("takes the latest drain for the mean", "R8")
 	faultNoConcurrency    = checkedFault("ignores Concurrency", "R9")
 	faultNoCapacity       = checkedFault("ignores Capacity", "R9")

@@ -107,6 +107,7 @@ func (r *reference) takeReservations() {
 		}
 		if r.suffices(s, nil) {
 			r.reservations = append(r.reservations, s)
+			r.unblocked = r.unblocked || r.commits != faultReservesStill // Its plan may be idle already.
 		}
 	}
 }

@@ -222,10 +222,13 @@ func (f *FIFO) isDue(m *model) bool {
 	return err == nil && !limits.Paused
 }
 
-// takeReservation takes a reservation for a swap of m.
+// takeReservation takes a reservation for a swap of m. The queue moves, since the plan
+// may be idle already: a Planner may name another victim than when it last moved, and
+// if what it named then never becomes idle, nothing else would start the swap.
 func (f *FIFO) takeReservation(m *model, i intent) {
 	f.reservations.take(i)
 	f.setDeadline(m)
+	f.step.unblock()
 	f.debug("reservation taken", m.name, nil)
 }
 
