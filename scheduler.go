@@ -1,139 +1,190 @@
-// Package scheduler decides, for a server that puts many AI models behind one
-// address while only some of them fit in memory, which request is served when,
-// and which model has to be stopped or started first.
+// Package scheduler is the decision maker for a server that offers many AI models at
+// one address but can keep only a few in memory. For every request it decides when it
+// is served, and which models are stopped and started first.
 //
-// It is a pure state machine with three parts:
+// It is a pure state machine: it starts no goroutine, takes no lock, sets no timer and
+// does no I/O. There are three sides to it:
 //
-//   - A [Scheduler] is told what happens. [FIFO] is the one in this package.
-//   - A [Swapper] is asked which models must go when another one is loaded.
-//     [GroupSwapper] is the one in this package.
-//   - [Effects] carries out what was decided. It is the host, your server.
+//   - A [Scheduler] is told what happens. [NewFIFO] makes the one in this package.
+//   - A [Swapper] is the eviction policy. It is asked which models have to stop before
+//     another one can serve. [GroupSwapper] is the one in this package.
+//   - [Effects] carries out what was decided. That is the host: your server.
 //
-// The package starts no goroutine, takes no lock, sets no timer and does no I/O.
-// A model is the string that a request names. A swap is one StartSwap until its
-// SwapDone: stop the evicted models, start the target, wait until it is ready.
+// A model is the string that a request names. A swap stops some models, starts its
+// target and waits until the target is ready. It is outstanding from StartSwap to
+// OnSwapDone. A request is waiting while the scheduler holds it, and in flight once it
+// has been granted, until the host reports its end. Each grant has a number, its lease.
+//
+// RULES.md states how [FIFO] decides, in numbered rules: R8, for example, is about
+// requests that have waited for too long.
 //
 // # What the host owes
 //
-//  1. One goroutine calls the scheduler: the run loop. Everybody else sends to it.
-//  2. Every StartSwap is followed by exactly one OnSwapDone, also when the swap
-//     fails or panics.
-//  3. Every GrantServe that returned true is followed by exactly one OnServeDone,
-//     also when the handler panics. It carries the lease; a host that leaves it 0
-//     must make sure that hung handlers end by themselves.
-//  4. GrantServe returns true only if the handler will run. Neither GrantServe
-//     nor GrantError blocks on a caller who has gone.
-//  5. When a caller leaves, OnCancel is called after its OnRequest, or the
-//     request's Ctx ends.
-//  6. A Respond channel serves one request at a time.
-//  7. A handler does not send a request through the same scheduler while it is
-//     being served: the two could wait for each other.
-//  8. StopProcesses blocks until the processes have stopped. It may return earlier
-//     only if ModelState says stopping until then and a swap for them waits.
+//  1. One goroutine makes all calls: the run loop.
+//  2. There is one OnSwapDone for each StartSwap, also when the swap fails or panics. A
+//     target that is ready already stays so: only the evictions are wanted.
+//  3. There is one OnServeDone for each GrantServe that returned true, also when the
+//     handler panics. It carries the lease. A host that does not keep leases must make
+//     sure that hung handlers end by themselves.
+//  4. GrantServe returns true only if the handler will run. Neither GrantServe nor
+//     GrantError blocks on a caller that has left.
+//  5. When a caller leaves, the host calls OnCancel after the OnRequest, or the Ctx of
+//     the request ends. net/http notices that a client has left only once the body of
+//     its request has been read.
+//  6. A Respond channel is used for one request at a time.
+//  7. A handler does not send a request through the same scheduler while it is being
+//     served. The two could wait for each other.
+//  8. StopProcesses blocks until the processes have stopped. It may return earlier only
+//     if ModelState says stopping until they have, and a swap for them waits.
+//  9. After a change of the limits, the pauses or the rules of the policy, the host
+//     calls OnUnload without targets.
+//  10. At the end, and when a panic has come out of the scheduler, the host calls
+//     OnShutdown. Then it waits for the outstanding swaps, and then it stops the
+//     processes.
 //
 // # A run loop
 //
-// This is a complete one. The handler's goroutine does the serving; the loop
-// only hands it the permission. Processes (start, stop, state) are left out; they
-// are [Effects] of the host's own making.
+// The simplest run loop is a loop of functions. This one is from examples/minimal, a
+// whole host in one file, for copying:
 //
-//	type server struct {
-//		sched    scheduler.Scheduler
-//		requests chan scheduler.HandlerReq
-//		cancels  chan scheduler.HandlerReq
-//		swapped  chan scheduler.SwapDone
-//		served   chan scheduler.ServeDoneEvent
-//		done     chan struct{} // closed when the loop has ended
+//	// loop handles events until the shutdown. Duty 10: it waits for the outstanding swaps
+//	// before it stops the processes, so that no swap starts one afterwards.
+//	func (h *host) loop() {
+//		defer close(h.ended)
+//		for !h.closing || h.swaps > 0 {
+//			h.handle(<-h.events)
+//		}
+//		h.StopProcesses(grace, slices.Collect(maps.Keys(models)))
 //	}
 //
-//	func (s *server) loop(ctx context.Context) {
-//		defer close(s.done)
-//		for {
-//			select {
-//			case req := <-s.requests:
-//				s.sched.OnRequest(req)
-//			case req := <-s.cancels:
-//				scheduler.Cancel(s.sched, req)
-//			case ev := <-s.swapped:
-//				s.sched.OnSwapDone(ev)
-//			case ev := <-s.served:
-//				s.sched.OnServeDone(ev)
-//			case <-ctx.Done():
-//				s.sched.OnShutdown(nil)
-//				return
+//	// handle runs one event. Duty 10: a panic that comes out of the scheduler begins the
+//	// shutdown, because a crash would leave processes behind.
+//	func (h *host) handle(event func()) {
+//		defer func() {
+//			if p := recover(); p != nil {
+//				h.fail(fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
 //			}
+//		}()
+//		event()
+//	}
+//
+//	// post has the loop run event, and does not wait for that. It reports false if the loop
+//	// has ended.
+//	func (h *host) post(event func()) bool {
+//		select {
+//		case h.events <- event:
+//			return true
+//		case <-h.ended:
+//			return false
 //		}
 //	}
 //
-//	// GrantServe and GrantError are two of the six Effects. The caller's Ctx ends
-//	// when it leaves, so neither can block for long.
-//	func (s *server) GrantServe(req scheduler.HandlerReq, model string) bool {
-//		serve := func(w http.ResponseWriter, r *http.Request) {
-//			defer func() {
-//				select {
-//				case s.served <- scheduler.ServeDoneEvent{ModelID: model, Lease: req.Lease}:
-//				case <-s.done:
-//				}
-//			}()
-//			s.proxy(model).ServeHTTP(w, r)
+// A request reaches the loop, and its answer comes back, on the goroutine of its caller:
+//
+//	// complete waits until the model that r names can serve it, and then passes r on.
+//	func (h *host) complete(w http.ResponseWriter, r *http.Request) {
+//		// Duty 5: the Ctx of r ends when the caller leaves, but net/http notices that only
+//		// once the whole body has been read.
+//		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+//		var named struct{ Model string }
+//		if err == nil {
+//			err = json.Unmarshal(body, &named)
+//		}
+//		if err != nil {
+//			http.Error(w, err.Error(), http.StatusBadRequest)
+//			return
+//		}
+//		r.Body = io.NopCloser(bytes.NewReader(body))
+//
+//		// Duty 6: Respond is for this request alone. It is unbuffered, so an answer that has
+//		// been sent has also been received.
+//		req := scheduler.HandlerReq{Model: named.Model, Ctx: r.Context(), Respond: make(chan scheduler.HandlerResp)}
+//		if !h.post(func() { h.sched.OnRequest(req) }) {
+//			refuse(w, scheduler.ErrShutdown)
+//			return
 //		}
 //		select {
-//		case req.Respond <- scheduler.HandlerResp{HandleFunc: serve}:
+//		case resp := <-req.Respond:
+//			if resp.Err != nil {
+//				refuse(w, resp.Err)
+//				return
+//			}
+//			resp.HandleFunc(w, r)
+//		case <-r.Context().Done():
+//			h.post(func() { h.sched.OnCancel(req) }) // Duty 5: OnRequest was posted before.
+//		}
+//	}
+//
+// Three of the six [Effects] answer requests and start swaps. The handler runs on the
+// goroutine of the caller, and a swap on one of its own:
+//
+//	// GrantServe implements scheduler.Effects. Duty 4: it returns true if complete has
+//	// received the handler, which it then calls.
+//	func (h *host) GrantServe(req scheduler.HandlerReq, id string) bool {
+//		proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: models[id].address})
+//		return send(req, scheduler.HandlerResp{HandleFunc: func(w http.ResponseWriter, r *http.Request) {
+//			// Duty 3: deferred, because ReverseProxy panics if the answer breaks off.
+//			defer h.post(func() { h.sched.OnServeDone(scheduler.ServeDoneEvent{ModelID: id, Lease: req.Lease}) })
+//			proxy.ServeHTTP(w, r)
+//		}})
+//	}
+//
+//	// GrantError implements scheduler.Effects.
+//	func (h *host) GrantError(req scheduler.HandlerReq, err error) {
+//		send(req, scheduler.HandlerResp{Err: err})
+//	}
+//
+//	// send reports whether the caller has received resp. Duty 4: it does not block on a
+//	// caller that has left, because then Ctx has ended.
+//	func send(req scheduler.HandlerReq, resp scheduler.HandlerResp) bool {
+//		select {
+//		case req.Respond <- resp:
 //			return true
 //		case <-req.Ctx.Done():
 //			return false
 //		}
 //	}
 //
-//	func (s *server) GrantError(req scheduler.HandlerReq, err error) {
-//		select {
-//		case req.Respond <- scheduler.HandlerResp{Err: err}:
-//		case <-req.Ctx.Done():
+//	// StartSwap implements scheduler.Effects. Duty 2: the goroutine posts one OnSwapDone,
+//	// however the swap ends. A target that is ready stays so; only evict has to go.
+//	func (h *host) StartSwap(id string, evict []string) {
+//		p := h.processes[id]
+//		loads := p.state() != scheduler.StateReady
+//		if loads {
+//			evict = append(evict, id) // Its last process may still be stopping.
 //		}
-//	}
-//
-//	// StartSwap is a third. The background goroutine owes one SwapDone.
-//	func (s *server) StartSwap(model string, evict []string) {
+//		leaving := h.stop(evict)
+//		if loads {
+//			p = newProcess()
+//			h.processes[id] = p
+//		}
+//		h.swaps++
 //		go func() {
-//			ev := scheduler.SwapDone{ModelID: model, Err: errors.New("swap panicked")}
-//			defer func() {
-//				select {
-//				case s.swapped <- ev:
-//				case <-s.done:
-//				}
-//			}()
-//			ev.Err = s.swap(model, evict)
+//			for _, e := range leaving {
+//				<-e.alive.Done()
+//			}
+//			var err error
+//			if loads {
+//				err = p.load(models[id])
+//			}
+//			h.post(func() {
+//				h.swaps--
+//				p.ready = err == nil
+//				h.sched.OnSwapDone(scheduler.SwapDone{ModelID: id, Err: err})
+//			})
 //		}()
 //	}
 //
-//	// ServeHTTP runs on the caller's goroutine. A caller that gave up waiting
-//	// tells the loop after its request was delivered.
-//	func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-//		req := scheduler.HandlerReq{
-//			Model:   r.PathValue("model"),
-//			Ctx:     r.Context(),
-//			Respond: make(chan scheduler.HandlerResp),
-//		}
-//		select {
-//		case s.requests <- req:
-//		case <-s.done:
-//			http.Error(w, scheduler.ErrShutdown.Error(), http.StatusServiceUnavailable)
-//			return
-//		}
-//		select {
-//		case resp := <-req.Respond:
-//			if resp.Err != nil {
-//				http.Error(w, resp.Err.Error(), http.StatusBadGateway)
-//				return
-//			}
-//			resp.HandleFunc(w, r)
-//		case <-r.Context().Done():
-//			select {
-//			case s.cancels <- req:
-//			case <-s.done:
-//			}
-//		}
-//	}
+// The host ends in this order, where the first function cancels the loads and calls
+// OnShutdown:
+//
+//	h.post(h.shutdown) // First, or else Shutdown waits for requests that wait for a model.
+//	limit, cancel := context.WithTimeout(context.Background(), drain)
+//	defer cancel()
+//	server.Shutdown(limit)
+//	server.Close()
+//	h.post(func() { h.closing = true })
+//	<-h.ended
 package scheduler
 
 import (
@@ -141,42 +192,49 @@ import (
 	"time"
 )
 
-// Scheduler decides when requests are served and models swapped. The host's run
-// loop calls it, one event at a time, and it answers through [Effects].
+// Scheduler decides when requests are served, and when models are stopped and started.
+// The run loop of the host tells it what happens, one event at a time, and the scheduler
+// answers through [Effects].
 //
-// All methods are called on the host's one run-loop goroutine. They do not block,
-// except for as long as an effect does. An event that cannot be true, or comes
-// late or twice, is ignored.
+// All methods are called on one goroutine, the run loop. Their effects are called before
+// they return. They block only for as long as an effect does. Late, duplicate and
+// impossible events change nothing.
 type Scheduler interface {
-	// OnRequest hands in a request. Exactly one GrantServe or GrantError answers
-	// it, now or later, unless its caller leaves first.
+	// OnRequest hands in a request. It is answered with exactly one GrantServe or
+	// GrantError, now or later, unless its caller leaves first.
 	OnRequest(req HandlerReq)
 	// OnSwapDone reports the end of a swap that StartSwap started.
 	OnSwapDone(ev SwapDone)
-	// OnServeDone reports the end of a request that GrantServe granted.
+	// OnServeDone reports the end of a request that was granted.
 	OnServeDone(ev ServeDoneEvent)
-	// OnUnload stops the models in targets: who waits for them gets
-	// [ErrModelUnloaded], their loads are abandoned, and StopProcesses is called
-	// with timeout. Requests in flight are not waited for. Without targets it lets
-	// the scheduler forget what the Swapper answered, for a host that changes the
-	// Swapper's rules while it runs. Targets is copied.
+	// OnUnload stops the models in targets. Requests that wait for them are answered
+	// with [ErrModelUnloaded], their outstanding swaps are abandoned, and StopProcesses
+	// is called with timeout. Requests in flight are not waited for.
+	//
+	// OnUnload without targets stops nothing. It says that limits, pauses, the rules of
+	// the Swapper or the state of a process have changed: the scheduler forgets the
+	// Swapper's answers and looks at every waiting request again.
+	//
+	// The scheduler does not keep targets.
 	OnUnload(targets []string, timeout time.Duration)
-	// OnShutdown answers every waiting request, and every later one, with err; nil
-	// stands for [ErrShutdown]. Every other event that follows is ignored.
-	// Processes are the host's to stop.
+	// OnShutdown answers every waiting request with err, and later every request that
+	// arrives. If err is nil they get [ErrShutdown]. Reports of swaps and of requests in
+	// flight still keep the books. Nothing else happens after that. OnShutdown stops no
+	// process: that is up to the host.
 	OnShutdown(err error)
 }
 
 // Canceler is an optional companion of [Scheduler], found by type assertion.
 type Canceler interface {
-	// OnCancel takes the waiting request with the same Respond channel out of the
-	// queue: its caller has left. It gets no answer. A request that is not waiting,
-	// or has no Respond channel, is none of its concern.
+	// OnCancel says that the caller of req has left. If a request with the same Respond
+	// channel is waiting, it is taken out of the queue and gets no answer. Otherwise
+	// nothing happens: the request may have been answered meanwhile, or have no
+	// Respond channel.
 	OnCancel(req HandlerReq)
 }
 
-// Cancel calls OnCancel where s has it, and reports whether it has. Where it has
-// not, the end of req.Ctx must do.
+// Cancel calls OnCancel if s is a [Canceler], and reports whether it is. If it is not,
+// the end of req.Ctx has to do.
 func Cancel(s Scheduler, req HandlerReq) bool {
 	c, ok := s.(Canceler)
 	if ok {
@@ -185,6 +243,6 @@ func Cancel(s Scheduler, req HandlerReq) bool {
 	return ok
 }
 
-// Factory makes the scheduler of a host, so that a host can be wired with any.
-// Name is what the scheduler calls itself in log lines. A nil logger discards.
+// Factory makes a scheduler for a host, so that the host need not know which one it is.
+// Name appears in log lines. The logger may be nil.
 type Factory func(name string, logger *slog.Logger, eff Effects) Scheduler
