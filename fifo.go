@@ -8,65 +8,75 @@ import (
 	"time"
 )
 
-// FIFOOptions are the options of a [FIFO]. The zero value is a good default: no
-// limits, equal priorities, no cool-down, patience bounded by ten minutes.
+// FIFOOptions are the options of a [FIFO]. The zero value is a good default: no limits,
+// equal priorities, no cool-down, and a Patience of ten minutes.
 //
-// Its functions are called on the run-loop goroutine and must not block.
+// The functions are called on the run-loop goroutine and must not block. If Priority,
+// Tenant or Limits panics, the requests that it was asked about are refused with
+// [ErrPolicy], and the scheduler goes on (R17).
 type FIFOOptions struct {
-	// Priority returns the priority of a request: higher is served first. It is
-	// asked once, when the request arrives. Any number of different priorities is
-	// normal, deadlines for example. Nil: all equal.
+	// Priority returns the priority of a request. Among the requests for a model, the
+	// highest priority is served first. Priority also decides which model is loaded
+	// next, but it does not stop a model that is serving others (R6). It is asked once,
+	// when the request arrives. Any number of different priorities is normal: one may
+	// stand for a deadline. Nil: all are equal.
 	Priority func(req HandlerReq) int
 	// Tenant returns whose request it is. Tenants take turns within a model and a
-	// priority, so that one with many requests does not make the others wait. It is
-	// asked once, when the request arrives. Any number of tenants is normal, one for
-	// each user for example. Nil: all requests are one tenant's.
+	// priority, so that one with many requests does not make the others wait for all
+	// of them. It is asked once, when the request arrives. Any number of tenants is
+	// normal: each user may be one. Nil: all requests belong to one tenant.
 	Tenant func(req HandlerReq) string
-	// Limits returns the limits of a model. It is asked whenever they are needed. A
-	// host whose limits change calls OnUnload without targets, so that the change
-	// takes effect at once. Nil: none.
+	// Limits returns the limits of a model. It is asked whenever they are needed, so
+	// it has to be fast. A host whose limits have changed calls OnUnload without
+	// targets, so that the change takes effect at once. Nil: no limits.
 	Limits func(model string) Limits
-	// MaxQueue is how many requests may wait in all, those being loaded for
-	// included. The next one that would have to wait is refused with
-	// [ErrOverloaded]. 0 or less: no bound.
+	// MaxQueue is how many requests may wait for all models together, including those
+	// that wait for a load. The next one that would have to wait is refused with
+	// [ErrOverloaded]. 0 or less: no bound. Under overload, waits then grow without
+	// bound unless Capacity bounds them.
 	MaxQueue int
-	// Patience is the upper bound of the time after which a waiting request makes
-	// the scheduler reserve for its model, and of the time for which a loaded model
-	// is left open to newcomers then. Below it, both follow from how long loads
-	// take. 0: ten minutes. Negative: nothing is ever reserved, and a loaded model
-	// may keep others waiting for as long as requests come for it.
+	// Patience is an upper bound on two times: how long a request waits before its
+	// model takes a reservation, and how long a model in the way of a reservation has
+	// to have been ready before it is closed to newcomers. Below that bound, both
+	// times follow from how long the models take to load (R8). 0: ten minutes.
+	// Negative: there are no reservations, and a loaded model may keep others waiting
+	// for as long as requests come for it.
 	Patience time.Duration
-	// Cooldown is how long a model whose swap has failed refuses requests with
-	// [ErrCoolingDown]. It doubles at each failure in a row, to at most 32 times. 0
-	// or less: off.
+	// Cooldown is how long a model refuses requests with [ErrCoolingDown] after its
+	// swap has failed, unless it is ready. It doubles with each failure in a row, to at
+	// most 32 times. A success or an unload clears it. 0 or less: off.
 	Cooldown time.Duration
-	// Now is the clock. Nil: time.Now. It must not run backwards.
+	// Now returns the time, which must not go backwards. Nil: time.Now.
 	Now func() time.Time
 }
 
-// Limits bound what one model holds. They are c and K of an M/M/c/K queue.
+// Limits are the limits of one model. Concurrency and Capacity are c and K of an M/M/c/K
+// queue. The zero value is no limits.
 type Limits struct {
-	// Concurrency is how many requests may be in flight; the rest wait. 0 or less:
-	// no limit.
+	// Concurrency is how many requests may be in flight for the model. The rest wait.
+	// 0 or less: no limit.
 	Concurrency int
-	// Capacity is how many requests may be in flight and waiting together; the next
-	// is refused with [ErrOverloaded]. 0 or less: no limit.
+	// Capacity is how many requests the scheduler holds for the model, in flight and
+	// waiting together. The next one is refused with [ErrOverloaded]. 0 or less: no
+	// limit.
 	Capacity int
-	// Paused: the model is granted nothing and no swap starts for it; its requests
-	// wait. What is in flight goes on, and what is loading becomes ready.
+	// Paused: requests for the model wait. None is granted, and no swap starts for
+	// the model. Requests in flight go on, and a load that is outstanding goes on too.
+	// Other models may still evict this one.
 	Paused bool
 }
 
-// FIFO is the [Scheduler] of this package. Requests of one model are served by
-// priority, then arrival; among models that need a swap the one whose first
-// request ranks first is loaded next. A loaded model serves whoever comes for it,
-// so that A B C A B C becomes A A B B C C, until another has waited for a few
-// times what its load costs: then room is reserved for that one, and the models
-// that are in its way are closed to newcomers and drain.
+// FIFO is the [Scheduler] of this package. It follows the rules of RULES.md. In short:
+// requests for one model are served by priority, then tenants take turns, then by
+// arrival. Among the models that need a swap, the one whose first request ranks first is
+// loaded next. A loaded model serves every request that comes for it, so A B C A B C
+// becomes A A B B C C. When another model has waited for a few times what it costs to
+// load, it reserves its place: the models in its way are closed to newcomers, finish
+// what they have, and make room.
 //
-// Get one with [NewFIFO]. All methods are for the one run-loop goroutine. It reads
-// the clock only while a request waits, a swap is outstanding or a model cools
-// down.
+// NewFIFO makes a FIFO; the zero value is not usable. All methods are called on one
+// goroutine, the run loop. A FIFO reads the clock only while a request waits, a swap is
+// outstanding or a model cools down.
 type FIFO struct {
 	log      *slog.Logger
 	opts     FIFOOptions
@@ -107,10 +117,12 @@ type scratch struct {
 	begun uint64
 }
 
-// NewFIFO makes a FIFO that asks swapper and acts through eff. Name is what it
-// calls itself in log lines, and a nil logger discards; ignored events are logged
-// at Warn, the rest at Debug. A nil swapper or eff panics: there is no scheduler
-// without them.
+// NewFIFO returns a FIFO that asks swapper and acts through eff. If swapper is a
+// [Planner] or eff a [SwapCanceler], it uses that.
+//
+// The logger may be nil, and name appears in its lines. What happens is logged at Debug,
+// ignored reports at Warn, and panics at Error. NewFIFO panics if swapper or eff is nil,
+// or holds a nil pointer, function or map.
 func NewFIFO(name string, logger *slog.Logger, swapper Swapper, eff Effects, opts FIFOOptions) *FIFO {
 	if isNil(swapper) || isNil(eff) {
 		panic("scheduler: NewFIFO needs a Swapper and Effects")
@@ -147,8 +159,8 @@ func isNil(v any) bool {
 	return false
 }
 
-// FIFOFactory returns a [Factory] of FIFOs that share swapper and opts. It panics
-// if swapper is nil.
+// FIFOFactory returns a [Factory] that calls [NewFIFO] with swapper and opts. The FIFOs
+// that it makes share swapper. FIFOFactory panics where NewFIFO would.
 func FIFOFactory(swapper Swapper, opts FIFOOptions) Factory {
 	if isNil(swapper) {
 		panic("scheduler: FIFOFactory needs a Swapper")

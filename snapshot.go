@@ -7,21 +7,22 @@ import (
 	"time"
 )
 
-// Snapshot is what a [FIFO] knows at one moment, for status pages, metrics and
-// tests. It is a copy and belongs to the caller. As JSON its keys are
-// lower_snake_case and its durations are seconds.
+// Snapshot is what a [FIFO] knows at one moment, for status pages, metrics and tests.
+// It is a copy and belongs to the caller. In JSON the keys are in lower_snake_case, the
+// durations are seconds, and the slices are never null.
 type Snapshot struct {
-	// Models are those with requests in flight or waiting, those that are cooling
-	// down, and those whose load is known, by name.
+	// Models has the models with requests in flight or waiting, those that are cooling
+	// down, and those whose load is known. It is sorted by name.
 	Models []ModelStatus `json:"models"`
-	// Swaps are the outstanding ones, by model.
+	// Swaps has the outstanding swaps, sorted by model. A swap whose Age is far beyond
+	// Expected, and which the host no longer works on, has lost its OnSwapDone.
 	Swaps []SwapStatus `json:"swaps"`
-	// Waiting are the waiting requests: those being loaded for, then the queue, each
-	// by priority and arrival.
+	// Waiting has the waiting requests in the order of their rank (R6). Those whose
+	// model is being loaded for them come first.
 	Waiting []WaitStatus `json:"waiting"`
-	// Reserved are the reservations, in the order of taking.
+	// Reserved has the reservations, in the order in which they were taken (R8).
 	Reserved []Reservation `json:"reserved"`
-	// Counters count since the scheduler was made.
+	// Counters has what has happened since the FIFO was made.
 	Counters Counters `json:"counters"`
 }
 
@@ -30,21 +31,22 @@ type ModelStatus struct {
 	Model    string `json:"model"`
 	InFlight int    `json:"in_flight"`
 	Waiting  int    `json:"waiting"`
-	// Closed: a reservation has closed it to those who came later.
+	// Closed: a reservation has closed the model, and requests that arrive now wait.
 	Closed bool `json:"closed"`
-	// Load is how long its latest load took. 0: not known.
+	// Load is how long the latest load took. 0: not known.
 	Load time.Duration `json:"-"`
-	// Drain is how long it takes to finish what it has once it is closed, on average.
-	// 0: not known.
+	// Drain is how long the model takes, on average, to finish what it has once it is
+	// closed. 0: not known.
 	Drain time.Duration `json:"-"`
-	// CoolingDown is how long it goes on to refuse requests. 0: it does not.
+	// CoolingDown is what is left of the cool-down (R13). 0: the model is not cooling
+	// down.
 	CoolingDown time.Duration `json:"-"`
 }
 
-// Reservation keeps room for a model that has waited for too long.
+// Reservation keeps a place for a model that has waited for too long.
 type Reservation struct {
 	Model string `json:"model"`
-	// Plan are the models that its swap is planned to stop.
+	// Plan has the models that its swap is to stop.
 	Plan []string `json:"plan"`
 }
 
@@ -52,13 +54,15 @@ type Reservation struct {
 type SwapStatus struct {
 	Model string   `json:"model"`
 	Evict []string `json:"evict"`
-	// Age is the time since its StartSwap; Expected is how long it is expected to
-	// take in all.
+	// Age is the time since StartSwap. Expected is how long the swap is expected to take
+	// in all: as long as the latest load of the model, or else of any model, or else 10
+	// seconds.
 	Age      time.Duration `json:"-"`
 	Expected time.Duration `json:"-"`
-	// Waiting counts the requests of its model.
+	// Waiting is how many requests wait for the model.
 	Waiting int `json:"waiting"`
-	// Abandoned: nobody is served by its SwapDone.
+	// Abandoned: the result is no longer wanted, because of an unload or because nobody
+	// waits for it. The swap stays on the books until its OnSwapDone.
 	Abandoned bool `json:"abandoned"`
 }
 
@@ -67,36 +71,38 @@ type WaitStatus struct {
 	Model    string `json:"model"`
 	Tenant   string `json:"tenant"`
 	Priority int    `json:"priority"`
-	// Position is 0 while the model is being loaded for it, else its place in the
-	// queue, from 1.
+	// Position is 0 if the model is being loaded for the request. Otherwise it is the
+	// place in the queue, from 1.
 	Position int           `json:"position"`
 	Age      time.Duration `json:"-"`
-	// Overdue: it has waited for so long that its model may take a reservation, as the
-	// last event found it. Never so for a paused model.
+	// Overdue: at the latest event, the request had waited for so long that its model
+	// may take a reservation (R8). Never set for a paused model.
 	Overdue bool `json:"overdue"`
-	// Reason says why it waits, and On for which models, sorted.
+	// Reason says why the request waits, and On on which models. On is sorted.
 	Reason WaitReason `json:"reason"`
 	On     []string   `json:"on"`
 }
 
-// Counters count what has happened to requests and swaps. At any moment Requests
-// is Granted + Failed + Refused + Cancelled + those waiting.
+// Counters say how many requests and swaps there were, and what became of them. At any
+// moment Requests is the sum of Granted, Failed, Refused, Cancelled and the number of
+// requests that wait.
 type Counters struct {
-	Requests  uint64 `json:"requests"`  // that OnRequest got
+	Requests  uint64 `json:"requests"`  // passed to OnRequest
 	Granted   uint64 `json:"granted"`   // GrantServe returned true
-	Failed    uint64 `json:"failed"`    // had waited and got an error
+	Failed    uint64 `json:"failed"`    // waited, and then got an error
 	Refused   uint64 `json:"refused"`   // got an error at once
-	Cancelled uint64 `json:"cancelled"` // the caller left first
+	Cancelled uint64 `json:"cancelled"` // the caller left before the answer
 
 	Swaps          uint64 `json:"swaps"`           // started
-	SwapsFailed    uint64 `json:"swaps_failed"`    // reported an error, or left a model that is not ready
-	SwapsAbandoned uint64 `json:"swaps_abandoned"` // by an unload, or because nobody waited
-	Evictions      uint64 `json:"evictions"`       // models that swaps stopped
-	Ignored        uint64 `json:"ignored"`         // reports of a lease or swap never issued or already ended
+	SwapsFailed    uint64 `json:"swaps_failed"`    // reported an error, or left the model not ready
+	SwapsAbandoned uint64 `json:"swaps_abandoned"` // because of an unload, or because nobody waited
+	Evictions      uint64 `json:"evictions"`       // models in the evict lists of swaps
+	Ignored        uint64 `json:"ignored"`         // reports of a lease or swap that does not exist, or has ended
 }
 
-// Snapshot returns what f knows at this moment. It is called on the run loop, also
-// from within an effect, asks nobody, and costs O(n log n) for n waiting requests.
+// Snapshot returns what f knows at this moment. It is called on the run loop, and may be
+// called from within an effect. It reads the clock, and asks neither the host nor the
+// Swapper anything. It costs O(n log n) for n waiting requests.
 func (f *FIFO) Snapshot() Snapshot {
 	if !f.step.active {
 		f.step.passTime()
@@ -187,7 +193,7 @@ func (f *FIFO) waitStatus(r *request, place int) WaitStatus {
 	return status
 }
 
-// MarshalJSON writes the durations in seconds.
+// MarshalJSON implements [json.Marshaler]. It writes the durations in seconds.
 func (s ModelStatus) MarshalJSON() ([]byte, error) {
 	type plain ModelStatus
 	return json.Marshal(struct {
@@ -198,7 +204,7 @@ func (s ModelStatus) MarshalJSON() ([]byte, error) {
 	}{plain(s), s.Load.Seconds(), s.Drain.Seconds(), s.CoolingDown.Seconds()})
 }
 
-// MarshalJSON writes the durations in seconds.
+// MarshalJSON implements [json.Marshaler]. It writes the durations in seconds.
 func (s SwapStatus) MarshalJSON() ([]byte, error) {
 	type plain SwapStatus
 	return json.Marshal(struct {
@@ -208,7 +214,7 @@ func (s SwapStatus) MarshalJSON() ([]byte, error) {
 	}{plain(s), s.Age.Seconds(), s.Expected.Seconds()})
 }
 
-// MarshalJSON writes the durations in seconds.
+// MarshalJSON implements [json.Marshaler]. It writes the durations in seconds.
 func (s WaitStatus) MarshalJSON() ([]byte, error) {
 	type plain WaitStatus
 	return json.Marshal(struct {

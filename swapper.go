@@ -6,57 +6,71 @@ import (
 	"slices"
 )
 
-// Swapper is the eviction policy: it says which running models must stop before
-// another one can start. A [Scheduler] asks it often, and acts on few answers.
+// Swapper is the eviction policy. It says which running models have to stop before
+// another one can serve. A [Scheduler] asks it often, and acts on few of its answers.
 //
-// Its methods are called on the host's run-loop goroutine.
+// Its methods are called on the run-loop goroutine and must not block. If one of them
+// panics, the requests that it was asked about are refused with [ErrPolicy], and the
+// scheduler goes on (R17).
 type Swapper interface {
-	// EvictionFor returns the models of running that must stop before target can
-	// serve, nil if none. Running is sorted, without duplicates and without
-	// target; EvictionFor does not keep or change it. The result is copied.
+	// EvictionFor returns the running models that have to stop before target can
+	// serve, or nil if there are none. Models that are loading or being stopped are
+	// running too. Running is sorted and contains neither duplicates nor target.
+	// EvictionFor must not keep or change it, but may return it. The scheduler copies
+	// the result, and drops target, duplicates and models that are not running.
 	//
-	// It is a pure decision: same arguments, same answer, no side effect. Once its
-	// answer is carried out it asks for nothing more, and a further running model
-	// never shortens it. Target, strangers and duplicates in an answer are
-	// dropped.
+	// EvictionFor is a pure decision: the same arguments give the same answer, and
+	// there are no side effects. Once its answer has been carried out it asks for
+	// nothing more. One more running model never makes the answer smaller.
+	//
+	// The scheduler may keep an answer for as long as the running set stays the same.
+	// A host that changes the rules calls OnUnload without targets.
 	EvictionFor(target string, running []string) []string
 
-	// OnSwapStart is called once for each swap, right before its StartSwap, with
-	// the set that was decided on. It does not keep or change running. If it
-	// panics, the swap does not start.
+	// OnSwapStart is called once for each swap, right before StartSwap, with the
+	// running models that the swap was decided on. A policy with a memory updates it
+	// here. OnSwapStart must not keep or change running. If it panics the swap does not
+	// start.
 	OnSwapStart(target string, running []string)
 }
 
-// Planner is an optional companion of [Swapper], found by type assertion: a
-// policy that wants to see how the running models are used, or may refuse. A
-// Planner is asked Plan instead of EvictionFor, never both.
+// Planner is an optional companion of [Swapper], for a policy that needs to see how the
+// running models are used, or that may refuse a request. It is found by type assertion
+// when the scheduler is made. A Planner is asked Plan and never EvictionFor.
 type Planner interface {
 	Swapper
 
-	// Plan is EvictionFor with more to go by; running is sorted by model and Plan
-	// does not keep or change it. An error refuses the request for good, so it is
-	// only for what could not run even if everything that may be stopped were
-	// stopped. "Not now" is said by naming models that are busy.
+	// Plan is EvictionFor with more information: the same holds for its arguments and
+	// its answer. Running is sorted by model.
+	//
+	// An error refuses a new request for target, and every request that waits for
+	// target when the queue moves. GrantError is called with an error that wraps both
+	// [ErrPolicy] and the error of Plan; [HTTPStatus] suggests 500. The refusal is
+	// final, so Plan returns an error only for a model that could not run even if
+	// everything that may be stopped were stopped. To say "not now", Plan names models
+	// that are busy.
 	Plan(target string, running []Resident) (evict []string, err error)
 }
 
 // Resident is a running model as a [Planner] sees it.
 type Resident struct {
 	Model string
-	// Loading: it is the target of an outstanding swap.
+	// Loading: the model is the target of an outstanding swap.
 	Loading bool
-	// Leaving: an outstanding swap stops it. Its room is spoken for; naming it is a
-	// collision with that swap.
+	// Leaving: an outstanding swap stops the model. Its room is spoken for already, and
+	// naming it is a collision with that swap.
 	Leaving bool
-	// InFlight and Waiting count its requests.
+	// InFlight and Waiting are how many requests for the model are in flight and
+	// waiting.
 	InFlight, Waiting int
-	// LastUsed is the lease of its latest grant: the higher, the later. 0: none yet, as
-	// for a model that is being loaded for the first time. The end of a request does not
-	// change it, and neither does a grant whose caller had left.
+	// LastUsed is the lease of the latest grant: the higher, the later. 0: there was no
+	// grant, for example because the model is being loaded for the first time. The end
+	// of a request does not change it, and neither does a grant to a caller that had
+	// left.
 	LastUsed uint64
 }
 
-// SwapperFunc is a [Swapper] of one function, which is EvictionFor.
+// SwapperFunc is a [Swapper] made of one function, which is EvictionFor.
 type SwapperFunc func(target string, running []string) []string
 
 // EvictionFor implements [Swapper]. It calls f.
@@ -65,7 +79,7 @@ func (f SwapperFunc) EvictionFor(target string, running []string) []string { ret
 // OnSwapStart implements [Swapper]. It does nothing: a function has no memory.
 func (f SwapperFunc) OnSwapStart(target string, running []string) {}
 
-// PlannerFunc is a [Planner] of one function, which is Plan.
+// PlannerFunc is a [Planner] made of one function, which is Plan.
 type PlannerFunc func(target string, running []Resident) (evict []string, err error)
 
 // Plan implements [Planner]. It calls f.
@@ -73,9 +87,9 @@ func (f PlannerFunc) Plan(target string, running []Resident) (evict []string, er
 	return f(target, running)
 }
 
-// EvictionFor implements [Swapper], for code that knows no Planner: it calls f with
-// idle models that have never been used. It has no way to refuse, so that an error of
-// f is answered with all of running: nothing is loaded beside them that cannot run.
+// EvictionFor implements [Swapper], for code that does not know about Planners. It calls
+// f with models that are idle and were never used. EvictionFor cannot refuse, so if f
+// returns an error the answer is a copy of running.
 func (f PlannerFunc) EvictionFor(target string, running []string) []string {
 	residents := make([]Resident, len(running))
 	for i, model := range running {
@@ -93,27 +107,26 @@ func (f PlannerFunc) OnSwapStart(target string, running []string) {}
 
 // Group is a set of models for a [GroupSwapper].
 type Group struct {
-	// Name is told in errors and must be the group's own.
+	// Name appears in errors and must be unique.
 	Name string
 	// Members are the models of the group. A model is in at most one group.
 	Members []string
-	// Swap: only one member runs at a time.
+	// Swap: loading a member stops the other members, so only one runs at a time.
 	Swap bool
-	// Exclusive: loading a member stops the models of other groups.
+	// Exclusive: loading a member stops the members of other groups.
 	Exclusive bool
-	// Persistent: an exclusive group does not stop the members of this one.
+	// Persistent: the members of this group are not stopped by an exclusive group.
 	Persistent bool
 }
 
-// GroupSwapper is the policy of exclusive groups. Loading a member stops the
-// other members of its group if that group swaps, and the members of other groups
-// if its group is exclusive and theirs is not persistent. Loading from a group
-// that is not exclusive leaves all other groups alone, exclusive ones too.
+// GroupSwapper is a [Swapper] with groups of models. Loading a model stops the other
+// members of its group if the group has Swap. It stops the members of another group if
+// its own group is Exclusive and the other one is not Persistent. Loading a model of a
+// group that is not exclusive stops nothing in other groups, not even in exclusive ones.
 //
-// Models that no group names form the default group, which swaps and is
-// exclusive. The zero value is a GroupSwapper without groups: one model at a time.
-// It does not change after [NewGroupSwapper] and may be shared between
-// schedulers and goroutines.
+// Models that no group names form the default group, which has Swap and Exclusive. The
+// zero value is a GroupSwapper without groups: one model runs at a time. A GroupSwapper
+// does not change, so schedulers and goroutines may share it.
 type GroupSwapper struct {
 	groups map[string]*Group // by member
 }
@@ -121,9 +134,9 @@ type GroupSwapper struct {
 // defaultGroup holds every model that no group names.
 var defaultGroup = &Group{Swap: true, Exclusive: true}
 
-// NewGroupSwapper makes a GroupSwapper from groups, which it copies. It returns an
-// error, and names the group and the member, for a model in two groups or twice in
-// one, two groups of one name, and an empty member.
+// NewGroupSwapper returns a GroupSwapper with a copy of groups. It returns an error for a
+// model that is in two groups or twice in one, for two groups of the same name, and for
+// an empty member. The error names the group.
 func NewGroupSwapper(groups ...Group) (*GroupSwapper, error) {
 	s := &GroupSwapper{groups: make(map[string]*Group)}
 	names := make(map[string]bool)
@@ -140,7 +153,8 @@ func NewGroupSwapper(groups ...Group) (*GroupSwapper, error) {
 	return s, nil
 }
 
-// EvictionFor implements [Swapper]. The result is running itself if all of it goes.
+// EvictionFor implements [Swapper]. If all of running has to stop, the result is running
+// itself.
 func (s *GroupSwapper) EvictionFor(target string, running []string) []string {
 	g := s.groupOf(target)
 	stays := func(model string) bool {

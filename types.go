@@ -8,31 +8,35 @@ import (
 	"time"
 )
 
-// Errors that a host branches on, with [errors.Is]. Those that reach callers are
-// wrapped with the model's name.
+// The errors that GrantError is called with, for use with [errors.Is]. All but
+// ErrShutdown come wrapped, with the name of the model. GrantError may also be called
+// with the error of a swap that failed, with the cause of a request's Ctx, and with the
+// error that OnShutdown was given. Those three come unchanged.
 var (
 	// ErrModelNotFound: the host does not know the model.
 	ErrModelNotFound = errors.New("scheduler: model not found")
 	// ErrModelUnloaded: the model was unloaded while the request waited for it.
 	ErrModelUnloaded = errors.New("scheduler: model unloaded")
-	// ErrNotReady: a swap reported success, but the model is not ready.
+	// ErrNotReady: a swap reported success, but ModelState does not say that the model
+	// is ready.
 	ErrNotReady = errors.New("scheduler: model not ready after its swap")
-	// ErrOverloaded: a limit of [Limits] or MaxQueue is reached. It comes inside a
-	// [*RetryError].
+	// ErrOverloaded: the Capacity of the model or the MaxQueue of the scheduler is
+	// reached. It comes in a [*RetryError].
 	ErrOverloaded = errors.New("scheduler: overloaded")
-	// ErrCoolingDown: the model failed to load a short time ago. It comes inside a
-	// [*RetryError].
+	// ErrCoolingDown: the model has failed to load, and Cooldown is not over. It comes
+	// in a [*RetryError], together with the error of the swap.
 	ErrCoolingDown = errors.New("scheduler: model cooling down")
-	// ErrPolicy: the policy has refused the model, or the host's own code panicked
-	// when it was asked about it.
+	// ErrPolicy: a [Planner] returned an error, or a question to the host's own code
+	// panicked. The error, or the value of the panic, is wrapped too.
 	ErrPolicy = errors.New("scheduler: refused by the policy")
-	// ErrShutdown: the scheduler was shut down without an error of its own.
+	// ErrShutdown: the scheduler was shut down. OnShutdown had no error to give
+	// instead, or an effect had panicked; the value of the panic is wrapped then.
 	ErrShutdown = errors.New("scheduler: shut down")
 )
 
-// RetryError refuses a request that may succeed later.
+// RetryError is the refusal of a request that may succeed later.
 type RetryError struct {
-	Model string        // that the request named
+	Model string        // the model that the request named
 	After time.Duration // how long to wait before the next try; 0: not known
 	Err   error         // wraps [ErrOverloaded], or [ErrCoolingDown] and the error of the swap that failed
 }
@@ -48,9 +52,9 @@ func (e *RetryError) Error() string {
 // Unwrap returns Err.
 func (e *RetryError) Unwrap() error { return e.Err }
 
-// HTTPStatus suggests how to answer a request that has got err: the status code, and
-// the value of the Retry-After header as whole seconds, rounded up; 0: leave the
-// header out.
+// HTTPStatus suggests how to answer a request that was given err. It returns a status
+// code, and the value for the Retry-After header. That is a whole number of seconds,
+// rounded up; 0 means to leave the header out.
 //
 //	nil                          200
 //	ErrModelNotFound             404
@@ -61,7 +65,10 @@ func (e *RetryError) Unwrap() error { return e.Err }
 //	ErrCoolingDown               503
 //	ErrShutdown                  503
 //	the error of a Ctx           504
-//	any other: of a failed swap  502
+//	any other, of a failed swap  502
+//
+// The package's own errors come first: a refusal that cools down is 503, whatever the
+// error of its swap.
 func HTTPStatus(err error) (code int, retryAfter time.Duration) {
 	if retry := (*RetryError)(nil); errors.As(err, &retry) {
 		retryAfter = max(0, retry.After).Truncate(time.Second)
@@ -97,56 +104,66 @@ var statuses = []struct {
 	{context.Canceled, http.StatusGatewayTimeout},
 }
 
-// ProcessState is the state of a model's process, as the host reports it. A state
-// that is none of the constants counts as running and not ready.
+// ProcessState is the state of a model's process, as the host reports it. Any value
+// that is none of the constants, "" included, means that the model is running and not
+// ready.
 type ProcessState string
 
-// The states of a process. A model is running unless it is stopped or shut down,
-// and is served only while it is ready.
+// The states of a process. A model is running unless it is stopped or shut down, and
+// serves only while it is ready.
 const (
 	StateStopped  ProcessState = "stopped"  // not started, or ended
-	StateStarting ProcessState = "starting" // started, not answering yet
-	StateReady    ProcessState = "ready"    // answers requests
-	StateStopping ProcessState = "stopping" // told to end, its memory still taken
+	StateStarting ProcessState = "starting" // started, but not ready to serve yet
+	StateReady    ProcessState = "ready"    // serves requests
+	StateStopping ProcessState = "stopping" // told to end, but still using memory
 	StateShutdown ProcessState = "shutdown" // ended for good
 )
 
-// HandlerReq is one request: what the host hands to OnRequest and gets back in
-// the one answer. It is passed by value; a host may fill in whatever it likes
-// of it in a test.
+// HandlerReq is one request. The host passes it to OnRequest, and gets a copy back in
+// GrantServe or GrantError. Only Model is required.
 type HandlerReq struct {
 	// Model is the model that the request names.
 	Model string
-	// Ctx ends when the caller leaves. Nil: never.
+	// Ctx ends when the caller leaves. The scheduler does not wait for that: a waiting
+	// request whose Ctx is done is dropped when the scheduler next comes to it (R14).
+	// OnCancel takes it out at once. Nil: never done.
 	Ctx context.Context
-	// Respond is the identity of the request: OnCancel finds it by this channel.
-	// The scheduler never sends on it; the host's Grant methods do. In a real host
-	// it is unbuffered, so that a send succeeds only while the caller is there,
-	// and it serves one request at a time. Nil: cannot be cancelled by OnCancel.
+	// Respond identifies the request: OnCancel finds it by this channel. The scheduler
+	// does not send on it. The channel is for GrantServe and GrantError, which answer
+	// the caller. In a real host it is unbuffered, so that a send succeeds only if the
+	// caller is there to receive. It is used for one request at a time. Nil: OnCancel
+	// cannot find the request.
 	Respond chan HandlerResp
-	// PositionCh is told the request's place whenever that changes: 0 while its
-	// model is being loaded for it, n ≥ 1 for the n-th in the queue. Sends never
-	// block; an unread older value is replaced, so a capacity of 1 always holds
-	// the latest. The host must not close it while the request waits. Nil: not
-	// told.
+	// PositionCh is sent the place of the request while it waits, when the place
+	// changes: 0 if its model is being loaded for it, n ≥ 1 if it is the n-th request
+	// in the queue. The first 64 are told their place exactly, after every event. A
+	// request further back is told how many are in the queue, which is an upper
+	// bound, and only when it begins to wait or when a load ends without serving it.
+	// It is also told when its load starts and when it comes among the first 64 (R16).
+	//
+	// Sends never block. They replace a value that has not been read, so a channel
+	// with a capacity of 1 holds the latest. An unbuffered channel may miss values,
+	// and a closed one is passed over. Nil: not told.
 	PositionCh chan int
-	// Host is the host's own. The scheduler does not look at it, and hands it back in
-	// the answer.
+	// Host is for the host: what it wants to find again in Priority, Tenant,
+	// GrantServe or GrantError. The scheduler does not look at it.
 	Host any
-	// Lease is set by the scheduler in the copy that GrantServe gets: the number
-	// of this grant, which OnServeDone gives back. Ignored in OnRequest.
+	// Lease is the number of the grant. The scheduler sets it in the copy that
+	// GrantServe gets, and the host returns it in OnServeDone. It is never 0 there.
+	// OnRequest ignores it.
 	Lease uint64
 }
 
-// HandlerResp is the answer that a host sends on Respond: the handler that serves
-// the request, or the error that refuses it. The scheduler does not use it.
+// HandlerResp is the answer that the host sends to a caller on Respond: a handler that
+// serves the request, or an error. The scheduler does not use it.
 type HandlerResp struct {
 	HandleFunc http.HandlerFunc
 	Err        error
 }
 
-// SwapDone reports that the swap for ModelID has ended. Err is nil when the model
-// is ready.
+// SwapDone reports that the swap for ModelID has ended. If the swap has succeeded Err
+// is nil, and ModelState says that the model is ready. Otherwise Err goes to every
+// request that waited for the swap.
 type SwapDone struct {
 	ModelID string
 	Err     error
@@ -154,9 +171,9 @@ type SwapDone struct {
 
 // ServeDoneEvent reports that the handler of a granted request has returned.
 type ServeDoneEvent struct {
-	// ModelID is the model that served. It counts only when Lease is 0.
+	// ModelID is the model that served the request. It matters only if Lease is 0.
 	ModelID string
-	// Lease is the number that GrantServe got. 0: the host does not keep leases,
-	// and the oldest one of the model ends.
+	// Lease is the number that GrantServe was given. 0: the host does not keep leases,
+	// and the oldest lease of the model that has not ended ends.
 	Lease uint64
 }
