@@ -2,19 +2,20 @@ package scheduler
 
 import "slices"
 
-// WaitReason says why a request waits. If several reasons hold it is the first in the
-// order of the constants, as of the last time the scheduler considered the model.
+// WaitReason says why a request waits. If several reasons apply it is the first in the
+// order of the constants. A [Snapshot] shows what the scheduler found when it last
+// considered the model.
 type WaitReason string
 
-// The reasons to wait. After the colon: the models that WaitStatus.On names. A holder of
-// a reservation is said to wait for what is in the way of the Swapper's present answer.
+// The reasons to wait. After the colon are the models in WaitStatus.On. For the holder of
+// a reservation it is what is in the way of the Swapper's present answer, not of the plan.
 const (
-	WaitLoading  WaitReason = "loading"  // a swap for its model is outstanding: that model
+	WaitLoading  WaitReason = "loading"  // its model is being loaded for it: that model
 	WaitPaused   WaitReason = "paused"   // its model is paused: that model
-	WaitClosed   WaitReason = "closed"   // it came after its model was closed: the holder of the reservation that closed it
-	WaitSlots    WaitReason = "slots"    // Concurrency is reached: its own model
+	WaitClosed   WaitReason = "closed"   // it arrived after its model was closed: the holder of that reservation
+	WaitSlots    WaitReason = "slots"    // Concurrency is reached: its model
 	WaitBusy     WaitReason = "busy"     // models that have to be evicted are busy: those models
-	WaitSwap     WaitReason = "swap"     // outstanding swaps collide with its own: their targets; its own model if that swap is abandoned
+	WaitSwap     WaitReason = "swap"     // outstanding swaps collide with its own: their targets; or an abandoned swap of its model is outstanding: that model
 	WaitReserved WaitReason = "reserved" // its swap would hinder reservations: their holders
 )
 
