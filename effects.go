@@ -15,7 +15,8 @@ import "time"
 type Effects interface {
 	// ModelState returns the state of the model's process, and whether the host
 	// knows the model at all. The state of a known model that was never started
-	// is [StateStopped]. ModelState is called often and must not block.
+	// is [StateStopped]. ModelState is called often and must not block. Its answer may
+	// change at any time, as when a process dies.
 	ModelState(modelID string) (ProcessState, bool)
 
 	// RunningModels returns the state of every model whose process is neither stopped
@@ -28,7 +29,8 @@ type Effects interface {
 	// StartSwap starts a swap: stop the models in evict, then start modelID and wait
 	// until it is ready. The call returns at once, and the work goes on in the
 	// background. If the model is ready already it stays so: only the evictions are
-	// wanted.
+	// wanted. A model that is not ready may still have a process that is stopping, from a
+	// load that was cancelled or an unload; the swap waits for that first.
 	//
 	// The host owes exactly one OnSwapDone for each StartSwap, also when the swap
 	// fails, panics or is cancelled. Without it the model stays blocked for good, and
@@ -54,7 +56,8 @@ type Effects interface {
 	// StopProcesses stops the processes of the models in ids, and gives each of them
 	// timeout to end by itself. Timeout is what OnUnload was given, so the host
 	// decides what zero or less means. Ids is sorted, names only models that the host
-	// knows, and belongs to the host.
+	// knows, and belongs to the host. It may name a model that is being loaded: the load
+	// was abandoned, and its OnSwapDone is still owed.
 	//
 	// StopProcesses blocks until the processes have stopped. It may return earlier
 	// only if ModelState says [StateStopping] until they have, and a swap that starts

@@ -203,7 +203,8 @@ type Scheduler interface {
 	// OnRequest hands in a request. It is answered with exactly one GrantServe or
 	// GrantError, now or later, unless its caller leaves first.
 	OnRequest(req HandlerReq)
-	// OnSwapDone reports the end of a swap that StartSwap started.
+	// OnSwapDone reports the end of a swap that StartSwap started. By then ModelState has
+	// to say that the target is ready, if it is, and that what was evicted has stopped.
 	OnSwapDone(ev SwapDone)
 	// OnServeDone reports the end of a request that was granted.
 	OnServeDone(ev ServeDoneEvent)
@@ -219,8 +220,8 @@ type Scheduler interface {
 	OnUnload(targets []string, timeout time.Duration)
 	// OnShutdown answers every waiting request with err, and later every request that
 	// arrives. If err is nil they get [ErrShutdown]. Reports of swaps and of requests in
-	// flight still keep the books. Nothing else happens after that. OnShutdown stops no
-	// process: that is up to the host.
+	// flight still keep the books. Nothing else happens after that. OnShutdown cancels no
+	// load and stops no process: that is up to the host.
 	OnShutdown(err error)
 }
 

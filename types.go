@@ -68,7 +68,8 @@ func (e *RetryError) Unwrap() error { return e.Err }
 //	any other, of a failed swap  502
 //
 // The package's own errors come first: a refusal that cools down is 503, whatever the
-// error of its swap.
+// error of its swap. The error of a swap is 504 if it wraps [context.DeadlineExceeded] or
+// [context.Canceled]; a host that does not want that does not wrap them.
 func HTTPStatus(err error) (code int, retryAfter time.Duration) {
 	if retry := (*RetryError)(nil); errors.As(err, &retry) {
 		retryAfter = max(0, retry.After).Truncate(time.Second)
