@@ -51,7 +51,7 @@ func (s *source) setup() setup {
 	}
 	set.swapper = pick(s, []string{
 		"", "conflicts " + strings.Join(pairs, " "), "conflicts " + strings.Join(pairs, " "), "needs " + strings.Join(pairs, " "),
-		"groups x:a,b:swap y:c,d:swap:exclusive z:e:persistent", "budget 2 c=2 e=3", "budget 3 a=2", fmt.Sprintf("hash %d", s.less(256)),
+		"groups x:a,b:swap y:c,d:swap:exclusive z:e:persistent", "recent 1", "recent 2", "budget 2 c=2 e=3", "budget 3 a=2", fmt.Sprintf("hash %d", s.less(256)),
 	}) + s.questionPanics(all)
 	s.impatient = s.less(4) == 0
 	return set

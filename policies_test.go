@@ -14,6 +14,7 @@ import (
 type swapperAsked struct {
 	plain     func(target string, running []string) []string // the answer, unwatched
 	plan      func(target string, running []Resident) ([]string, error)
+	started   func(target string)
 	asked     map[string]int // questions in this step and since the last swap
 	questions int            // in this step
 	panics    []questionPanic
@@ -34,6 +35,8 @@ func (a *swapperAsked) mayAskAgain() { clear(a.asked) }
 //	fixed a=b,b,x …       always that answer
 //	hash SEED             an answer at random, the same for the same question
 //	random SEED           an answer at random
+//	recent ROOM           with a memory: those whose swap started longest ago go, so
+//	                      that ROOM models run; whoever has no swap yet goes by name
 //	budget ROOM a=SIZE …  a Planner: the least recently used go, size 1 if not said;
 //	                      a=SIZE+MORE takes MORE besides while it loads
 //
@@ -41,6 +44,7 @@ func (a *swapperAsked) mayAskAgain() { clear(a.asked) }
 // questionPanics.
 func (w *world) newSwapper(line string) Swapper {
 	line, w.panics = questionPanics(line)
+	w.started = nil
 	kind, args, _ := strings.Cut(line, " ")
 	words := strings.Fields(args)
 	w.growing = kind == "conflicts" || kind == "needs" || kind == "groups" || kind == ""
@@ -65,6 +69,8 @@ func (w *world) newSwapper(line string) Swapper {
 		seed, _ := strconv.Atoi(args)
 		r := rand.New(rand.NewPCG(uint64(seed), 0))
 		w.plain = func(_ string, running []string) []string { return atRandom(r, running) }
+	case "recent":
+		w.plain, w.started = recent(words)
 	case "budget":
 		w.plan = budget(words)
 		return watchedPlanner{watchedSwapper{w}}
@@ -82,6 +88,18 @@ func atRandom(r *rand.Rand, running []string) (evict []string) {
 		}
 	}
 	return evict
+}
+
+// recent returns the policy of a number of models that run, of which those go whose
+// swap started longest ago, and what tells it that one starts.
+func recent(words []string) (evictionFor func(string, []string) []string, started func(string)) {
+	room, _ := strconv.Atoi(words[0])
+	swaps, last := 0, make(map[string]int)
+	evictionFor = func(_ string, running []string) []string {
+		order := slices.SortedStableFunc(slices.Values(running), func(a, b string) int { return last[a] - last[b] })
+		return order[:max(0, len(order)+1-room)]
+	}
+	return evictionFor, func(target string) { swaps++; last[target] = swaps }
 }
 
 // conflicts returns the policy of pairs of models that cannot run together.
@@ -190,6 +208,9 @@ func (s watchedSwapper) OnSwapStart(target string, running []string) {
 	}
 	s.w.fire("swap-start " + target)
 	s.w.mayPanicAtStart(target)
+	if s.w.started != nil {
+		s.w.started(target)
+	}
 }
 
 // watchedPlanner is a watchedSwapper that is a Planner.

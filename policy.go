@@ -186,8 +186,11 @@ func (p *policy) stamp() stamp {
 	return stamp{p.epoch, p.swaps.changes, p.uses()}
 }
 
-// startSwap tells the Swapper that a swap is about to start. An error refuses it.
+// startSwap tells the Swapper that a swap is about to start. An error refuses it. A
+// Swapper with a memory may answer otherwise from then on, even if the same models run:
+// the target of a swap that only stops others runs already.
 func (p *policy) startSwap(target string) (err error) {
+	defer p.expire()
 	defer refuse(p.log, "OnSwapStart", target, &err)
 	p.swapper.OnSwapStart(target, p.others(target))
 	return nil
