@@ -7,16 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"slices"
-	"sync"
 	"time"
 
 	"example.com/scheduler"
 )
 
-// printer is a host that prints what it is told to do. Its models take no time to
-// stop and are ready when done says so.
+// printer is a host that prints what the scheduler tells it to do. Its models take no
+// time to stop, and are ready when ready is called.
 type printer struct {
 	states map[string]scheduler.ProcessState
 	leases map[string]uint64 // by model, the latest
@@ -62,7 +60,7 @@ func (p *printer) StopProcesses(timeout time.Duration, ids []string) {
 	}
 }
 
-// request hands in a request for each of models.
+// request hands in one request for each of models.
 func (p *printer) request(models ...string) {
 	for _, m := range models {
 		p.sched.OnRequest(scheduler.HandlerReq{Model: m})
@@ -80,52 +78,41 @@ func (p *printer) served(id string) {
 	p.sched.OnServeDone(scheduler.ServeDoneEvent{ModelID: id, Lease: p.leases[id]})
 }
 
-// serve is a host's run loop: the only goroutine that calls the scheduler. Host has
-// the six methods of Effects; whoever has something to tell sends it to events.
-func serve(host scheduler.Effects, events <-chan any) error {
-	swapper, err := scheduler.NewGroupSwapper(
+// newScheduler makes a scheduler for a GPU that holds llama or qwen, with an embedder
+// beside it on the CPU. Host has the six methods of Effects.
+func newScheduler(host scheduler.Effects) (*scheduler.FIFO, error) {
+	policy, err := scheduler.NewGroupSwapper(
 		scheduler.Group{Name: "gpu", Members: []string{"llama", "qwen"}, Swap: true, Exclusive: true},
 		scheduler.Group{Name: "cpu", Members: []string{"embed"}, Persistent: true},
 	)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	options := scheduler.FIFOOptions{MaxQueue: 1000, Cooldown: 5 * time.Second}
-	sched := scheduler.FIFOFactory(swapper, options)("gpu0", slog.Default(), host)
-	for event := range events {
-		switch ev := event.(type) {
-		case scheduler.HandlerReq:
-			sched.OnRequest(ev)
-		case scheduler.SwapDone:
-			sched.OnSwapDone(ev)
-		case scheduler.ServeDoneEvent:
-			sched.OnServeDone(ev)
-		}
-	}
-	sched.OnShutdown(nil)
-	return nil
+	return scheduler.NewFIFO("gpu0", slog.Default(), policy, host, options), nil
 }
 
-// The wiring of a host: a policy, options, a scheduler, a run loop.
-func Example_start() {
+// A policy, options and a host make a scheduler.
+func Example() {
 	host := newPrinter("llama", "qwen", "embed")
 	host.states["llama"], host.states["embed"] = scheduler.StateReady, scheduler.StateReady
-	events := make(chan any, 4)
-	events <- scheduler.HandlerReq{Model: "embed"}
-	events <- scheduler.HandlerReq{Model: "qwen"}
-	events <- scheduler.HandlerReq{Model: "bert"}
-	close(events)
-	fmt.Println(serve(host, events))
+	sched, err := newScheduler(host)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	host.sched = sched
+	host.request("embed", "qwen", "bert")
+	host.ready("qwen")
 	// Output:
 	// serve embed
 	// start qwen evict [llama]
 	// error scheduler: model not found: "bert"
-	// error scheduler: shut down
-	// <nil>
+	// serve qwen
 }
 
-// One model fits in memory. Requests for the same model are served together,
-// however they came in.
+// One model fits in memory. Requests for the same model are served together, in
+// whatever order they arrive.
 func ExampleFIFO() {
 	host := newPrinter("a", "b")
 	host.sched = scheduler.NewFIFO("gpu0", nil, &scheduler.GroupSwapper{}, host, scheduler.FIFOOptions{})
@@ -143,7 +130,7 @@ func ExampleFIFO() {
 	// serve b
 }
 
-// The smallest complete use: a host with one model that is always ready.
+// A host with one model that is always ready.
 func ExampleNewFIFO() {
 	host := newPrinter("tiny")
 	host.states["tiny"] = scheduler.StateReady
@@ -159,7 +146,7 @@ func ExampleNewFIFO() {
 	// error scheduler: shut down
 }
 
-// Two big models take turns on the GPU while a small one stays beside them.
+// Two big models take turns on the GPU, and a small one stays beside them.
 func ExampleNewGroupSwapper() {
 	swapper, err := scheduler.NewGroupSwapper(
 		scheduler.Group{Name: "gpu", Members: []string{"big", "bigger"}, Swap: true, Exclusive: true},
@@ -181,34 +168,43 @@ func ExampleNewGroupSwapper() {
 	// scheduler: group "cpu": "big" is a member of group "gpu" too
 }
 
-// leastRecent is a policy that keeps at most room models and evicts the ones that were
-// used least recently.
-func leastRecent(room int) scheduler.PlannerFunc {
-	return func(target string, running []scheduler.Resident) ([]string, error) {
-		if room == 0 {
-			return nil, errors.New("no room for any model")
+// leastRecent is a policy that keeps the models within so many gigabytes of memory. It
+// evicts those that were used least recently.
+func leastRecent(memory int, size map[string]int) scheduler.PlannerFunc {
+	return func(target string, running []scheduler.Resident) (evict []string, err error) {
+		missing := size[target] - memory
+		if missing > 0 {
+			return nil, fmt.Errorf("%d GB are missing", missing)
 		}
-		// A model that is leaving makes room already. One that is loading has not been used
-		// yet, and goes last.
 		stay := slices.DeleteFunc(slices.Clone(running), func(r scheduler.Resident) bool { return r.Leaving })
-		slices.SortStableFunc(stay, func(a, b scheduler.Resident) int {
-			if a.Loading != b.Loading {
-				return map[bool]int{false: -1, true: 1}[a.Loading]
-			}
-			return cmp.Compare(a.LastUsed, b.LastUsed)
-		})
-		var evict []string
-		for len(stay)-len(evict) >= room {
-			evict = append(evict, stay[len(evict)].Model)
+		for _, r := range stay {
+			missing += size[r.Model]
+		}
+		slices.SortStableFunc(stay, byLastUse)
+		for ; missing > 0; stay = stay[1:] {
+			evict = append(evict, stay[0].Model)
+			missing -= size[stay[0].Model]
 		}
 		return evict, nil
 	}
 }
 
-// A policy of your own that looks at how the models are used.
+// byLastUse puts a model that is loading last, because it has not been used yet.
+func byLastUse(a, b scheduler.Resident) int {
+	switch {
+	case a.Loading && !b.Loading:
+		return 1
+	case b.Loading && !a.Loading:
+		return -1
+	}
+	return cmp.Compare(a.LastUsed, b.LastUsed)
+}
+
+// A policy with a budget of memory, which has to see how the models are used.
 func ExamplePlannerFunc() {
-	host := newPrinter("a", "b", "c", "d")
-	host.sched = scheduler.NewFIFO("gpu0", nil, leastRecent(2), host, scheduler.FIFOOptions{})
+	policy := leastRecent(24, map[string]int{"a": 10, "b": 10, "c": 8, "huge": 40})
+	host := newPrinter("a", "b", "c", "huge")
+	host.sched = scheduler.NewFIFO("gpu0", nil, policy, host, scheduler.FIFOOptions{})
 
 	for _, model := range []string{"a", "b"} {
 		host.request(model)
@@ -217,7 +213,7 @@ func ExamplePlannerFunc() {
 	}
 	host.request("a")
 	host.served("a")
-	host.request("c", "d") // Model d does not wait for the load of c: a is idle.
+	host.request("c", "huge")
 	// Output:
 	// start a evict []
 	// serve a
@@ -225,10 +221,10 @@ func ExamplePlannerFunc() {
 	// serve b
 	// serve a
 	// start c evict [b]
-	// start d evict [a]
+	// error scheduler: refused by the policy: "huge": 16 GB are missing
 }
 
-// A policy that needs nothing but the names: two models that cannot run together.
+// A policy that needs only the names: two models that cannot run together.
 func ExampleSwapperFunc() {
 	policy := scheduler.SwapperFunc(func(target string, running []string) []string {
 		switch {
@@ -253,8 +249,8 @@ func ExampleSwapperFunc() {
 	// start bigger evict [big]
 }
 
-// Requests with a higher priority go first; what the limits do not allow waits or
-// is refused.
+// Requests with a higher priority go first. Requests beyond the limits wait or are
+// refused.
 func ExampleFIFOOptions() {
 	host := newPrinter("a")
 	host.states["a"] = scheduler.StateReady
@@ -284,7 +280,7 @@ func ExampleFIFOOptions() {
 	// waits: priority 0 position 2 reason slots
 }
 
-// HTTPStatus says how a host may answer an error.
+// What a host may answer for an error.
 func ExampleHTTPStatus() {
 	cooling := &scheduler.RetryError{Model: "a", After: 2500 * time.Millisecond, Err: scheduler.ErrCoolingDown}
 	for _, err := range []error{
@@ -303,7 +299,7 @@ func ExampleHTTPStatus() {
 	// 502 0s llama-server: exit status 1
 }
 
-// A caller who leaves makes way for those behind it.
+// A caller that leaves does not hold up the requests behind it.
 func ExampleCancel() {
 	host := newPrinter("a", "b")
 	host.sched = scheduler.NewFIFO("gpu0", nil, &scheduler.GroupSwapper{}, host, scheduler.FIFOOptions{})
@@ -320,7 +316,7 @@ func ExampleCancel() {
 	// serve a
 }
 
-// A request is told its place: 0 while its model is being loaded for it.
+// A request is told its place in the queue, and 0 when its model is being loaded for it.
 func ExampleHandlerReq_positionCh() {
 	host := newPrinter("a", "b")
 	host.sched = scheduler.NewFIFO("gpu0", nil, &scheduler.GroupSwapper{}, host, scheduler.FIFOOptions{})
@@ -340,7 +336,7 @@ func ExampleHandlerReq_positionCh() {
 	// place 0
 }
 
-// A status page shows why each request waits, and for whom.
+// A status page can show why each request waits, and on which models.
 func ExampleFIFO_Snapshot() {
 	now := time.Unix(0, 0)
 	host := newPrinter("a", "b")
@@ -375,7 +371,7 @@ func ExampleFIFO_Snapshot() {
 	// ] <nil>
 }
 
-// A host that is wired through a Factory can change its scheduler in one place.
+// A host that takes a Factory need not know which scheduler it has.
 func ExampleFactory() {
 	var factory scheduler.Factory = scheduler.FIFOFactory(&scheduler.GroupSwapper{}, scheduler.FIFOOptions{})
 	host := newPrinter("a")
@@ -385,84 +381,118 @@ func ExampleFactory() {
 	// start a evict []
 }
 
-// A complete run loop in little: one goroutine calls the scheduler, everybody else
-// sends to it.
-func Example_runLoop() {
-	host := &loopHost{events: make(chan func()), states: map[string]scheduler.ProcessState{"a": scheduler.StateStopped}}
-	host.sched = scheduler.NewFIFO("gpu0", nil, &scheduler.GroupSwapper{}, host, scheduler.FIFOOptions{})
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for event := range host.events {
-			event()
-		}
-	}()
-
-	var callers sync.WaitGroup
-	for range 3 {
-		callers.Go(func() { host.serve("a") })
+// unloadIdle unloads the models that have served nothing since then. LastServed is kept
+// by the host: GrantServe sets it, and so does the function that calls OnServeDone.
+func unloadIdle(sched *scheduler.FIFO, lastServed map[string]time.Time, since time.Time) {
+	busy := make(map[string]bool)
+	for _, m := range sched.Snapshot().Models {
+		busy[m.Model] = m.InFlight+m.Waiting > 0
 	}
-	callers.Wait()
-	close(host.events)
-	<-done
-	fmt.Println("in flight at the end:", host.inFlight)
+	var idle []string
+	for model, last := range lastServed {
+		if last.Before(since) && !busy[model] {
+			idle = append(idle, model)
+			delete(lastServed, model)
+		}
+	}
+	if len(idle) > 0 { // Without targets, OnUnload means something else.
+		sched.OnUnload(idle, 10*time.Second)
+	}
+}
+
+// A ticker of the host posts unloadIdle to the run loop.
+func Example_idleUnload() {
+	host := newPrinter("a", "b", "c")
+	for _, model := range []string{"a", "b", "c"} {
+		host.states[model] = scheduler.StateReady
+	}
+	sched := scheduler.NewFIFO("gpu0", nil, leastRecent(3, nil), host, scheduler.FIFOOptions{})
+	host.sched = sched
+	now := time.Now()
+	host.request("b")
+	unloadIdle(sched, map[string]time.Time{
+		"a": now.Add(-time.Hour),
+		"b": now.Add(-time.Hour), // It has a request in flight.
+		"c": now.Add(-time.Minute),
+	}, now.Add(-10*time.Minute))
 	// Output:
-	// served 3
-	// in flight at the end: 0
+	// serve b
+	// stop [a]
 }
 
-// loopHost is a host whose events are functions that run on its run loop.
-type loopHost struct {
-	events   chan func()
-	sched    scheduler.Scheduler
-	states   map[string]scheduler.ProcessState
-	inFlight int
-	served   int
+// A request of the host's own loads a model before its first caller arrives. As long as
+// the host does not report its end, no swap stops the model.
+func Example_keepWarm() {
+	host := newPrinter("a", "b")
+	host.sched = scheduler.NewFIFO("gpu0", nil, &scheduler.GroupSwapper{}, host, scheduler.FIFOOptions{})
+
+	host.request("a") // The host's own request: GrantServe keeps its lease.
+	host.ready("a")
+	host.request("b") // It waits.
+	fmt.Println("the host ends its lease")
+	host.served("a")
+	// Output:
+	// start a evict []
+	// serve a
+	// the host ends its lease
+	// start b evict [a]
 }
 
-// serve is a caller: it asks, waits, serves and reports.
-func (h *loopHost) serve(model string) {
-	req := scheduler.HandlerReq{Model: model, Ctx: context.Background(), Respond: make(chan scheduler.HandlerResp)}
-	h.events <- func() { h.sched.OnRequest(req) }
-	resp := <-req.Respond
-	resp.HandleFunc(nil, nil)
+// A process that has died is noticed at the next event that concerns it. OnUnload
+// without targets is such an event.
+func Example_processThatDies() {
+	host := newPrinter("a")
+	host.states["a"] = scheduler.StateReady
+	host.sched = scheduler.NewFIFO("gpu0", nil, &scheduler.GroupSwapper{}, host, scheduler.FIFOOptions{
+		Limits: func(string) scheduler.Limits { return scheduler.Limits{Concurrency: 1} },
+	})
+	host.request("a", "a") // The second one waits for a slot.
+	host.states["a"] = scheduler.StateStopped
+	host.sched.OnUnload(nil, 0)
+	host.ready("a")
+	// Output:
+	// serve a
+	// start a evict []
+	// serve a
 }
 
-func (h *loopHost) ModelState(id string) (scheduler.ProcessState, bool) {
-	s, ok := h.states[id]
-	return s, ok
-}
-
-func (h *loopHost) RunningModels() map[string]scheduler.ProcessState { return h.states }
-
-func (h *loopHost) StartSwap(id string, evict []string) {
-	go func() { // the slow part: stop evict, start id, wait until it is ready
-		h.events <- func() {
-			h.states[id] = scheduler.StateReady
-			h.sched.OnSwapDone(scheduler.SwapDone{ModelID: id})
-		}
-	}()
-}
-
-func (h *loopHost) GrantServe(req scheduler.HandlerReq, id string) bool {
-	h.inFlight++
-	req.Respond <- scheduler.HandlerResp{HandleFunc: func(http.ResponseWriter, *http.Request) {
-		finished := make(chan struct{})
-		h.events <- func() {
-			defer close(finished)
-			h.inFlight--
-			if h.served++; h.served == 3 {
-				fmt.Println("served", h.served)
+// preempt pauses the busy models that an urgent request waits on, and cancels what is in
+// flight for them. Limits returns what paused says.
+func preempt(sched *scheduler.FIFO, paused map[string]bool, cancel func(model string)) {
+	for _, w := range sched.Snapshot().Waiting {
+		if w.Priority > 0 && w.Reason == scheduler.WaitBusy {
+			for _, model := range w.On {
+				paused[model] = true // Otherwise new requests would keep it busy.
+				cancel(model)
 			}
-			h.sched.OnServeDone(scheduler.ServeDoneEvent{ModelID: id, Lease: req.Lease})
 		}
-		<-finished
-	}}
-	return true
+	}
+	sched.OnUnload(nil, 0)
 }
 
-func (h *loopHost) GrantError(req scheduler.HandlerReq, err error) {
-	req.Respond <- scheduler.HandlerResp{Err: err}
-}
+// An urgent request takes the place of one that may be repeated later.
+func Example_preempt() {
+	paused := make(map[string]bool)
+	host := newPrinter("batch", "chat")
+	host.states["batch"] = scheduler.StateReady
+	sched := scheduler.NewFIFO("gpu0", nil, &scheduler.GroupSwapper{}, host, scheduler.FIFOOptions{
+		Priority: func(req scheduler.HandlerReq) int { return map[string]int{"chat": 1}[req.Model] },
+		Limits:   func(model string) scheduler.Limits { return scheduler.Limits{Paused: paused[model]} },
+	})
+	host.sched = sched
+	host.request("batch", "chat")
+	preempt(sched, paused, func(model string) { fmt.Println("cancel", model) })
+	host.request("batch") // It waits, because its model is paused.
+	host.served("batch")  // The handler has been cancelled and returns.
+	host.ready("chat")
 
-func (h *loopHost) StopProcesses(time.Duration, []string) {}
+	clear(paused)
+	sched.OnUnload(nil, 0)
+	host.served("chat")
+	// Output:
+	// serve batch
+	// cancel batch
+	// start chat evict [batch]
+	// serve chat
+	// start batch evict [chat]
+}
