@@ -68,6 +68,8 @@
 //		event()
 //	}
 //
+// Every other goroutine posts functions to it:
+//
 //	// post has the loop run event, and does not wait for that. It reports false if the loop
 //	// has ended.
 //	func (h *host) post(event func()) bool {
