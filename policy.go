@@ -36,6 +36,7 @@ type answers struct {
 	model   string
 	epoch   uint64   // of the list
 	list    []answer // to different questions
+	next    int      // of the list: the next question is often the same as after the latest one before
 	present answer   // as things are; what it was asked about is not kept
 }
 
@@ -198,7 +199,7 @@ func (p *policy) startSwap(target string) (err error) {
 
 // forget lets go of the answers to all questions but the usual one, whose memory is
 // worth keeping.
-func (a *answers) forget() { a.epoch, a.list = 0, nil }
+func (a *answers) forget() { a.epoch, a.list, a.next = 0, nil, 0 }
 
 // others returns the running models without one of them.
 func (p *policy) others(target string) []string {
@@ -215,9 +216,9 @@ func (p *policy) others(target string) []string {
 // question.
 func (p *policy) answer(a *answers, models, loading []string) *answer {
 	if a.epoch != p.epoch {
-		a.epoch, a.list = p.epoch, a.list[:0]
+		a.epoch, a.list, a.next = p.epoch, a.list[:0], 0
 	}
-	now := a.to(models, loading)
+	now := a.to(models, loading, p.step)
 	if !p.holds(now) {
 		p.give(now, a.model, now.running, loading)
 	}
@@ -230,20 +231,35 @@ func (p *policy) give(now *answer, target string, models, loading []string) {
 	now.evict, now.err = p.ask(target, models, loading, now.evict[:0])
 }
 
-// to returns the answer to a question, which has yet to be given if there is none.
-func (a *answers) to(models, loading []string) *answer {
-	for i := range a.list {
-		if known := &a.list[i]; slices.Equal(known.loading, loading) && slices.Equal(known.running, models) {
+// to returns the answer to a question, which has yet to be given if there is none. The
+// list is as long as there were questions in one step: while a reservation stands and
+// nothing else runs, who waits, and with that the questions, may change without end.
+func (a *answers) to(models, loading []string, step uint64) *answer {
+	n, oldest := len(a.list), 0
+	for i := range n {
+		if i += a.next; i >= n {
+			i -= n
+		}
+		known := &a.list[i]
+		if slices.Equal(known.loading, loading) && slices.Equal(known.running, models) {
+			a.next = i + 1
 			return known
 		}
+		if known.step < a.list[oldest].step {
+			oldest = i
+		}
 	}
-	n := len(a.list)
-	if n < cap(a.list) {
+	i := n
+	switch {
+	case n < cap(a.list):
 		a.list = a.list[:n+1] // The slices of the element are used again.
-	} else {
+	case n > 0 && a.list[oldest].step != step:
+		i = oldest
+	default:
 		a.list = append(a.list, answer{})
 	}
-	now := &a.list[n]
+	a.next = i + 1
+	now := &a.list[i]
 	now.loading, now.running, now.epoch = append(now.loading[:0], loading...), append(now.running[:0], models...), 0
 	return now
 }

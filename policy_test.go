@@ -551,3 +551,29 @@ func TestPanicError(t *testing.T) {
 		}
 	}
 }
+
+// TestAnswersAreBounded: no more answers are kept than there were questions in one
+// step, however many different ones there are in all. Those of one step are all kept.
+func TestAnswersAreBounded(t *testing.T) {
+	p := newPolicyTest(true, "b", "c")
+	a := answers{model: "a"}
+	for range 2 {
+		for i := range 1000 {
+			p.suffices(&a, nil, &intent{target: fmt.Sprint("x", i)})
+			p.suffices(&a, nil, &intent{target: fmt.Sprint("y", i)})
+			p.nextStep()
+		}
+	}
+	if len(a.list) > 2 {
+		t.Errorf("%d answers, want 2", len(a.list))
+	}
+	p.questions()
+	for range 2 {
+		for i := range 100 {
+			p.suffices(&a, nil, &intent{target: fmt.Sprint("x", i)})
+		}
+	}
+	if asked := strings.Count(p.questions(), "a["); asked != 100 || len(a.list) != 100 {
+		t.Errorf("%d questions and %d answers, want 100", asked, len(a.list))
+	}
+}
