@@ -1,6 +1,9 @@
 package scheduler
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // swapDone handles the report of a swap. A load that succeeds serves the requests it
 // was made for without another question (R4), and a failure is their answer (R10).
@@ -59,12 +62,7 @@ func (f *FIFO) swapFailed(m *model, err error) {
 func (f *FIFO) swapSucceeded(m *model, s *swap) {
 	m.cooldown.clear()
 	if s.loads {
-		f.prices.learnLoad(&m.history, f.step.time().Sub(s.started))
-		for _, l := range f.queue.lines {
-			if l.owner == m || !l.owner.history.loadKnown { // The latest load stands in for it.
-				f.setDeadline(l.owner)
-			}
-		}
+		f.learnLoad(m, f.step.time().Sub(s.started))
 	}
 	if f.oldest(m) == nil {
 		return
@@ -79,6 +77,22 @@ func (f *FIFO) swapSucceeded(m *model, s *swap) {
 		f.serve(m, limits)
 	}
 	f.positions.requeue(&m.line)
+}
+
+// learnLoad takes over how long a load of m took. It may make m due sooner or later, and
+// the models for which the latest load of any stands in.
+func (f *FIFO) learnLoad(m *model, d time.Duration) {
+	before := f.prices.overdueAfter(f.prices.load(&history{}), 0)
+	f.prices.learnLoad(&m.history, d)
+	f.setDeadline(m)
+	if f.prices.overdueAfter(d, 0) == before {
+		return
+	}
+	for _, l := range f.queue.lines {
+		if !l.owner.history.loadKnown {
+			f.setDeadline(l.owner)
+		}
+	}
 }
 
 // abandonedDone handles the report of a swap that was abandoned. It changes nothing
