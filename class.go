@@ -76,7 +76,7 @@ func (l *line) pull(r *request, s *spare) {
 	switch {
 	case c.head == nil:
 		l.remove(c, r)
-		c.left, c.right, c.oldest = nil, nil, nil // It is kept, and keeps nobody else.
+		c.left, c.right, c.oldest, c.turns = nil, nil, nil, nil // It is kept, and keeps nobody else.
 		s.class = c
 	case oldest:
 		l.classes.refresh(c.priority)

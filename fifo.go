@@ -229,6 +229,10 @@ func (f *FIFO) handle(ev *event) {
 	}
 	f.positions.sync()
 	f.models.sweep(f.holds)
+	if f.queue.waiting == 0 && cap(f.scratch.lines) > roomy { // It names every model of a long queue.
+		f.forgetOverdue()
+		f.scratch = scratch{begun: f.queue.begun}
+	}
 }
 
 // dispatch hands an event to the rule that it is for.

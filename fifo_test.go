@@ -147,6 +147,33 @@ func TestMemoryComesBack(t *testing.T) {
 	runtime.KeepAlive(f)
 }
 
+// TestModelsComeBack is TestMemoryComesBack for a crowd that waits for as many models,
+// each request as a tenant of its own, and leaves before any of them is loaded. Nothing
+// that has looked through them holds them.
+func TestModelsComeBack(t *testing.T) {
+	const models = 20_000
+	h := newBenchHost(models+1, 1)
+	f := newFIFOUnderTest(&GroupSwapper{}, h, FIFOOptions{Tenant: func(req HandlerReq) string { return req.Host.(string) }}, 0)
+	f.OnRequest(HandlerReq{Model: benchModel(0), Host: "x"})
+	before := heapInUse()
+	crowd := make([]HandlerReq, 2*models)
+	for i := range crowd {
+		crowd[i] = HandlerReq{Model: benchModel(min(i, models)), Host: fmt.Sprint(i), Respond: make(chan HandlerResp)}
+	}
+	for _, req := range crowd[1:] {
+		f.OnRequest(req)
+	}
+	f.OnUnload(nil, 0) // The queue moves.
+	for _, req := range crowd {
+		f.OnCancel(req)
+	}
+	crowd = nil
+	if after := heapInUse(); after > before+4<<20 {
+		t.Errorf("the heap has grown from %d to %d bytes", before, after)
+	}
+	runtime.KeepAlive(f)
+}
+
 // heapInUse returns how many bytes are in use.
 func heapInUse() uint64 {
 	runtime.GC()

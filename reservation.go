@@ -85,10 +85,7 @@ type overdue struct{ since time.Time }
 // reservations, takes new ones, and closes models. There is no timer because it is
 // arrivals that overtake. While no model is due it costs nothing.
 func (f *FIFO) look() {
-	for _, m := range f.scratch.overdue {
-		m.overdue = overdue{}
-	}
-	f.scratch.overdue = f.scratch.overdue[:0]
+	f.forgetOverdue()
 	if f.queue.waiting == 0 || len(f.deadlines.heap) == 0 && len(f.reservations.standing) == 0 {
 		return
 	}
@@ -102,6 +99,14 @@ func (f *FIFO) look() {
 		f.takeReservations(due)
 	}
 	f.closeModels()
+}
+
+// forgetOverdue forgets what the look before has found to be overdue.
+func (f *FIFO) forgetOverdue() {
+	for _, m := range f.scratch.overdue {
+		m.overdue = overdue{}
+	}
+	f.scratch.overdue = f.scratch.overdue[:0]
 }
 
 // setDeadline sets when m is due: when its oldest request has waited for what would
