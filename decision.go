@@ -119,7 +119,8 @@ func (f *FIFO) decide(m *model, arrival uint64, s sight) verdict {
 // decideSwap says whether a swap of m can start that stops evict. For the holder of a
 // reservation its plan will do as well: by the time that the plan is idle the Swapper
 // may prefer models that are busy, and go on to do so for as long as requests come for
-// them (R8). Why m waits is what is in the way of the present answer.
+// them (R8). The plan has to be enough beside what outstanding swaps have yet to stop.
+// Why m waits is what is in the way of the present answer.
 func (f *FIFO) decideSwap(m *model, evict []string, s sight) verdict {
 	i := intent{m.name, evict}
 	reason, on := f.obstacle(&i, f.scratch.on[:0])
@@ -134,10 +135,10 @@ func (f *FIFO) decideSwap(m *model, evict []string, s sight) verdict {
 	if r := f.reservations.of(m.name); r != nil {
 		f.scratch.plan = f.present(r.evict, f.scratch.plan[:0])
 		i.evict = f.scratch.plan
-		switch reason, on := f.obstacle(&i, nil); reason {
-		case "":
+		switch reason, on := f.obstacle(&i, nil); {
+		case reason == "" && f.policy.sufficesYet(&m.answers, i.evict):
 			return verdict{action: starts, evict: i.evict, loads: !s.ready}
-		case WaitSwap:
+		case reason == WaitSwap:
 			v.cancel(f.unwanted(&i, on))
 		}
 	}

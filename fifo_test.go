@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -172,6 +173,37 @@ func TestModelsComeBack(t *testing.T) {
 		t.Errorf("the heap has grown from %d to %d bytes", before, after)
 	}
 	runtime.KeepAlive(f)
+}
+
+// TestPlanWaitsForRoom: a plan may count on the room of a model that another swap stops.
+// Its own swap does not start before that model is gone (R8).
+func TestPlanWaitsForRoom(t *testing.T) {
+	w := newWorld(hostOf("host a b h x z; ready a b"), func(_ Swapper, eff Effects, opts FIFOOptions, exact int) sut {
+		return newFIFOUnderTest(SwapperFunc(func(target string, running []string) (evict []string) {
+			runs := func(model string) bool { return slices.Contains(running, model) }
+			if target == "h" && runs("a") {
+				evict = append(evict, "a")
+			}
+			if runs("b") && (target == "x" || target == "h" && runs("z")) {
+				evict = append(evict, "b")
+			}
+			return evict
+		}), eff, opts, exact)
+	})
+	w.growing = false // It is not the policy of the world.
+	for _, do := range []struct{ line, want string }{
+		{"request r1 a", "grant r1 a"},
+		{"request r2 h", "position r2 1"}, // a is busy
+		{"advance 1h", ""},
+		{"request r3 x", "start-swap x evict=[b], reserved h plan=[a], closed a, position r3 0"},
+		{"request r4 z", "start-swap z evict=[], position r4 0"}, // it may run beside h, but not beside b and h
+		{"serve-done r1", ""},
+		{"swap-done x", "grant r3 x, start-swap h evict=[a], unreserved h, opened a, position r2 0"},
+	} {
+		if got := strings.Join(w.tell(do.line), ", "); got != do.want {
+			t.Errorf("%s: %s, want %s", do.line, got, do.want)
+		}
+	}
 }
 
 // heapInUse returns how many bytes are in use.

@@ -111,21 +111,27 @@ func (p *policy) evictionFor(a *answers) ([]string, error) {
 // target counts as loading.
 func (p *policy) suffices(a *answers, plan []string, beside *intent) bool {
 	if beside == nil {
-		return p.asksNoMore(a, plan, nil, nil)
+		return p.asksNoMore(a, plan, nil, nil, true)
 	}
-	return p.asksNoMore(a, plan, beside.evict, []string{beside.target})
+	return p.asksNoMore(a, plan, beside.evict, []string{beside.target}, true)
+}
+
+// sufficesYet is suffices as long as what outstanding swaps stop is still there.
+func (p *policy) sufficesYet(a *answers, plan []string) bool {
+	return p.asksNoMore(a, plan, nil, nil, false)
 }
 
 // sufficesBesideAll is suffices beside the loads of all targets, sorted, whatever they
 // stop. Since an answer only grows with the running set, a plan that suffices then
 // suffices beside any one of them.
 func (p *policy) sufficesBesideAll(a *answers, plan, targets []string) bool {
-	return p.asksNoMore(a, plan, nil, targets)
+	return p.asksNoMore(a, plan, nil, targets, true)
 }
 
 // asksNoMore asks about the running models without those that stop, and with those
-// that are supposed to load, which are sorted.
-func (p *policy) asksNoMore(a *answers, plan, stop, load []string) bool {
+// that are supposed to load, which are sorted. Gone says whether what outstanding swaps
+// stop is left out too.
+func (p *policy) asksNoMore(a *answers, plan, stop, load []string, gone bool) bool {
 	models, targets := p.models[:0], load
 	asIs := true
 	for _, model := range p.sync() {
@@ -143,7 +149,7 @@ func (p *policy) asksNoMore(a *answers, plan, stop, load []string) bool {
 		case model == a.model:
 		case supposed: // Whatever stops it.
 			models = append(models, model)
-		case slices.Contains(plan, model) || slices.Contains(stop, model) || p.swaps.stopping(model) != nil:
+		case slices.Contains(plan, model) || slices.Contains(stop, model) || gone && p.swaps.stopping(model) != nil:
 			asIs = false
 		default:
 			models = append(models, model)

@@ -168,8 +168,8 @@ func (r *reference) start(model string) bool {
 	if s := r.reservationOf(model); s != nil {
 		choices = append(choices, r.clean(s.plan, r.running(model)))
 	}
-	for _, evict := range choices {
-		if reason, _ := r.obstacle(model, evict); reason == "" {
+	for i, evict := range choices {
+		if reason, _ := r.obstacle(model, evict); reason == "" && (i == 0 || r.sufficesYet(model, evict)) {
 			return r.startSwap(model, evict)
 		}
 	}

@@ -169,6 +169,14 @@ func (r *reference) suffices(s *refReservation, evict []string, models ...string
 	return len(more) == 0 && (err == nil || r.commits == faultSufficesAnyway)
 }
 
+// sufficesYet reports whether plan is enough for model as long as what outstanding
+// swaps stop is still there.
+func (r *reference) sufficesYet(model string, plan []string) bool {
+	running := slices.DeleteFunc(r.running(model), func(m string) bool { return slices.Contains(plan, m) })
+	more, err := r.askAbout(model, r.residents(running))
+	return len(more) == 0 && (err == nil || r.commits == faultSufficesAnyway)
+}
+
 // endReservations ends the reservations whose reason has ended.
 func (r *reference) endReservations() {
 	for _, s := range slices.Clone(r.reservations) {
