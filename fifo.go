@@ -13,7 +13,8 @@ import (
 //
 // The functions are called on the run-loop goroutine and must not block. If Priority,
 // Tenant or Limits panics, the requests that it was asked about are refused with
-// [ErrPolicy], and the scheduler goes on (R17).
+// [ErrPolicy], and the scheduler goes on. A panic of Now is fail-stop, as that of an
+// effect is (R17).
 type FIFOOptions struct {
 	// Priority returns the priority of a request. Among the requests for a model, the
 	// highest priority is served first. Priority also decides which model is loaded
@@ -160,7 +161,7 @@ func isNil(v any) bool {
 }
 
 // FIFOFactory returns a [Factory] that calls [NewFIFO] with swapper and opts. The FIFOs
-// that it makes share swapper. FIFOFactory panics where NewFIFO would.
+// that it makes share swapper. FIFOFactory panics if swapper is nil, as NewFIFO does.
 func FIFOFactory(swapper Swapper, opts FIFOOptions) Factory {
 	if isNil(swapper) {
 		panic("scheduler: FIFOFactory needs a Swapper")

@@ -23,8 +23,8 @@ type Swapper interface {
 	// there are no side effects. Once its answer has been carried out it asks for
 	// nothing more. One more running model never makes the answer smaller.
 	//
-	// The scheduler may keep an answer for as long as the running set stays the same.
-	// A host that changes the rules calls OnUnload without targets.
+	// The scheduler may keep an answer for as long as the running set stays the same and
+	// no swap starts. A host that changes the rules calls OnUnload without targets.
 	EvictionFor(target string, running []string) []string
 
 	// OnSwapStart is called once for each swap, right before StartSwap, with the
