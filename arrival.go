@@ -168,8 +168,8 @@ func (f *FIFO) enqueue(m *model, n *newcomer) *request {
 // refuse answers the newcomer with err. The caller counts it.
 func (f *FIFO) refuse(req *HandlerReq, err error) {
 	f.arrived()
-	f.debug("request refused", req.Model, err)
 	f.eff.GrantError(*req, err)
+	f.debug("request refused", req.Model, err) // Last: a logger that panics costs nobody an answer.
 }
 
 // arrived notes that the newcomer has its one answer (R1), or its place in the queue.

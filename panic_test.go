@@ -1,7 +1,9 @@
 package scheduler
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -185,4 +187,26 @@ func TestPanicAnywhere(t *testing.T) {
 		}
 	}
 	t.Log(fmt.Sprint(seen))
+}
+
+// panickingLog is a log handler that panics.
+type panickingLog struct{ slog.Handler }
+
+func (panickingLog) Enabled(context.Context, slog.Level) bool  { return true }
+func (panickingLog) Handle(context.Context, slog.Record) error { panic(errHook) }
+func (h panickingLog) WithAttrs([]slog.Attr) slog.Handler      { return h }
+
+// TestRefusedAlthoughTheLogPanics: a request that is refused gets its answer, and the
+// counters add up.
+func TestRefusedAlthoughTheLogPanics(t *testing.T) {
+	w := newWorld(hostOf("host a"), func(s Swapper, eff Effects, opts FIFOOptions, _ int) sut {
+		return NewFIFO("test", slog.New(panickingLog{}), s, eff, opts)
+	})
+	got := w.tell("request r1 stranger")
+	if want := []string{`error r1: scheduler: model not found: "stranger"`, "panic"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if c := w.sut.Snapshot().Counters; c != (Counters{Requests: 1, Refused: 1}) {
+		t.Errorf("%+v", c)
+	}
 }

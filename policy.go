@@ -197,9 +197,9 @@ func (p *policy) stamp() stamp {
 // Swapper with a memory may answer otherwise from then on, even if the same models run:
 // the target of a swap that only stops others runs already.
 func (p *policy) startSwap(target string) (err error) {
-	defer p.expire()
 	defer refuse(p.log, "OnSwapStart", target, &err)
 	p.swapper.OnSwapStart(target, p.others(target))
+	p.expire()
 	return nil
 }
 

@@ -86,13 +86,13 @@ func (f *FIFO) shutdown(err error) {
 
 // failStop handles a panic that has passed through to the run loop (R17).
 func (f *FIFO) failStop(err error) {
-	f.log.Error("a panic has shut the scheduler down", "err", err)
 	f.shutdown(err)
 	if orphan := f.step.popOrphan(); orphan != nil {
 		f.counters.Requests++
 		f.counters.Failed++
 		f.eff.GrantError(*orphan, err)
 	}
+	f.log.Error("a panic has shut the scheduler down", "err", err) // Last: it may panic too.
 }
 
 // afterShutdown handles an event that comes after a shutdown: a request gets the
