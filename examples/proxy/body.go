@@ -43,11 +43,9 @@ type body struct {
 	holding bool         // a goroutine reads ahead
 	enough  bool         // it has to end
 	end     error        // how from ended, as far as it was read ahead
+	passed  bool         // it goes to a model
 
 	sawEnd atomic.Bool // of from
-
-	reading  sync.Mutex // held while from is read; guards finished
-	finished bool       // from is read no more
 
 	reads sync.Mutex // guards last
 	last  bool       // no further deadline but the last
@@ -55,12 +53,8 @@ type body struct {
 
 // newBody makes the body of r, of at most limit bytes.
 func newBody(w http.ResponseWriter, r *http.Request, budget *budget, cfg *config) *body {
-	limited := w
-	if a, ok := w.(*answerWriter); ok {
-		limited = a.Unwrap() // Only net/http's own is told that the body was too large.
-	}
 	b := &body{
-		from:   http.MaxBytesReader(limited, r.Body, int64(cfg.MaxBody)),
+		from:   http.MaxBytesReader(w, r.Body, int64(cfg.MaxBody)),
 		conn:   http.NewResponseController(w),
 		budget: budget,
 		limit:  int64(cfg.MaxHeld),
@@ -83,11 +77,6 @@ func (b *body) deadline(t time.Time, last bool) {
 
 // direct reads from the connection. A client that stalls is cut off.
 func (b *body) direct(p []byte) (int, error) {
-	b.reading.Lock()
-	defer b.reading.Unlock()
-	if b.finished {
-		return 0, http.ErrBodyReadAfterClose
-	}
 	b.deadline(time.Now().Add(stalled), false)
 	defer b.deadline(time.Time{}, false) // net/http reads the connection too once the body has ended.
 	n, err := b.from.Read(p)
@@ -184,7 +173,7 @@ func (b *body) release() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.enough = true
-	_ = b.conn.EnableFullDuplex() // As far as it is supported.
+	b.passed = b.conn.EnableFullDuplex() == nil
 }
 
 // Read implements io.Reader, after release. Memory is given back as it is read.
@@ -243,16 +232,27 @@ func (b *body) finish() {
 	b.mu.Unlock()
 	b.budget.held.Add(-taken)
 	if !b.sawEnd.Load() {
-		b.deadline(time.Now().Add(discardTime), true)
+		b.discard()
 	}
-	// The transport may have left a reader behind. If it read still, net/http would wake
-	// it, take the deadline back, and wait for the rest of the body for as long as the
-	// client likes.
-	b.reading.Lock()
-	defer b.reading.Unlock()
-	b.finished = true
 }
 
-// discardTime is how long the rest of a body is waited for that nobody wants. The
-// connection is closed after it; see answerWriter.
-const discardTime = 100 * time.Millisecond
+// discard ends what nobody has read. Net/http reads some of it before it answers, for
+// which a client that has stalled gets no more than a moment. If the body was open
+// for both directions it has to have ended, or the connection cannot be used again.
+func (b *body) discard() {
+	b.deadline(time.Now().Add(discardTime), true)
+	if !b.passed {
+		return
+	}
+	if _, err := io.CopyN(io.Discard, b.from, discardSize); err == io.EOF {
+		b.deadline(time.Time{}, true)
+		return
+	}
+	b.deadline(time.Unix(1, 0), true)
+}
+
+// What discard spends on a body that nobody wants.
+const (
+	discardTime = 100 * time.Millisecond
+	discardSize = 256 << 10
+)

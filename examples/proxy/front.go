@@ -77,9 +77,6 @@ func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &caller{metrics: f.host.metrics}
 	r = withCaller(r, c)
-	answer := watchConnection(w, r)
-	defer answer.end()
-	w = answer
 	if r.URL.Path == "/health" && r.Method == http.MethodGet {
 		f.mux.ServeHTTP(w, r)
 		return
@@ -97,6 +94,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (f *front) api(w http.ResponseWriter, r *http.Request) {
 	cfg := f.host.config()
 	if r.ContentLength > int64(cfg.MaxBody) {
+		w.Header().Set("Connection", "close") // The rest of it is not read.
 		writeError(w, r, &http.MaxBytesError{Limit: int64(cfg.MaxBody)})
 		return
 	}
