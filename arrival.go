@@ -35,7 +35,7 @@ func (f *FIFO) request(req *HandlerReq) {
 		f.grant(m, req)
 		return
 	}
-	if news && v.action != refuses && !f.servesFirst(m, &n, v) {
+	if v.action != refuses && !f.servesFirst(m, &n, v) && news {
 		// Requests that wait may be served, or have their swap started, before n: the queue
 		// moves in order. Where there is room n joins it first (R19).
 		f.step.unblock()
