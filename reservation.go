@@ -247,7 +247,7 @@ func (f *FIFO) hindersAny(want *intent, without []intent) bool {
 		}
 	}
 	for i := range without {
-		if f.hindersIntent(want, &without[i]) {
+		if want.collides(&without[i]) || f.spoils(want, &without[i]) {
 			return true
 		}
 	}
@@ -319,12 +319,12 @@ func (f *FIFO) hinders(i *intent, r *reservation) bool {
 	if f.models.record(i.target).line.n > 0 && f.spares(r) {
 		return false
 	}
-	return f.hindersIntent(i, &r.intent)
+	return f.spoils(i, &r.intent)
 }
 
-// hindersIntent is hinders for a swap that may not be reserved.
-func (f *FIFO) hindersIntent(i, other *intent) bool {
-	return i.collides(other) || !f.policy.suffices(&f.models.record(other.target).answers, other.evict, i)
+// spoils reports whether the plan of another swap would not suffice beside a swap.
+func (f *FIFO) spoils(i, other *intent) bool {
+	return !f.policy.suffices(&f.models.record(other.target).answers, other.evict, i)
 }
 
 // spares reports whether the plan of r suffices beside the swaps of all models that
