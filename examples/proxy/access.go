@@ -28,7 +28,8 @@ func newAccess(address net.Addr) *access {
 // to refuse r. The credentials are taken out of r where they were for the proxy.
 func (a *access) check(cfg *config, r *http.Request) (*keyConfig, error) {
 	if a.loopback && !ownHost(cfg, r.Host) {
-		return nil, errForeignHost // DNS rebinding: a name of somebody else's for this machine.
+		// DNS rebinding: a name of somebody else's for this machine.
+		return nil, fmt.Errorf(`%w: %q; if it is, add it to "hosts"`, errForeignHost, shorten(r.Host))
 	}
 	if err := a.foreign.Check(r); err != nil {
 		return nil, errCrossOrigin
@@ -39,9 +40,12 @@ func (a *access) check(cfg *config, r *http.Request) (*keyConfig, error) {
 	given := credentials(r)
 	r.Header.Del("Authorization")
 	r.Header.Del("X-Api-Key")
+	if given == "" {
+		return nil, errMissingKey
+	}
 	key := matching(cfg.Keys, given)
 	if key == nil {
-		return nil, errUnauthorized
+		return nil, errWrongKey
 	}
 	return key, nil
 }

@@ -32,6 +32,7 @@ type instance interface {
 	stop(grace time.Duration) error
 	// exited is closed when nothing is left of the instance: its memory is free.
 	exited() <-chan struct{}
-	// err says how it ended, with what it said last. It is nil while exited is open.
+	// err says how it ended, with the model's name and what it said last. It is nil
+	// while exited is open.
 	err() error
 }

@@ -27,12 +27,13 @@ type remoteInstance struct {
 	at   *url.URL
 	once sync.Once
 	gone chan struct{}
+	why  error // of its end
 }
 
 func (i *remoteInstance) url() *url.URL               { return i.at }
 func (i *remoteInstance) ready(context.Context) error { return nil }
 func (i *remoteInstance) exited() <-chan struct{}     { return i.gone }
-func (i *remoteInstance) err() error                  { return nil }
+func (i *remoteInstance) err() error                  { return i.why }
 
 func (i *remoteInstance) stop(time.Duration) error {
 	i.once.Do(func() { close(i.gone) })

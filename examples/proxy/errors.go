@@ -1,26 +1,29 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"math"
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"example.com/scheduler"
 )
 
-// Reasons of the proxy's own to refuse a request.
+// Reasons of the proxy's own to refuse a request, or to end it.
 var (
 	errHeld         = errors.New("too many request bodies are waiting: try again later")
 	errQueueTimeout = errors.New("the request has waited for as long as it may")
-	errUnauthorized = errors.New("an API key is needed")
+	errMissingKey   = errors.New("an API key is needed: as a bearer token, as X-Api-Key, or as the password of any user")
+	errWrongKey     = errors.New("the API key is wrong")
 	errCrossOrigin  = errors.New("refused: the request comes from another web site")
 	errForeignHost  = errors.New("refused: the Host header is not one of this server's")
+	errNoPath       = errors.New("there is no such path")
+	errMethod       = errors.New("the path is there for other methods")
+	errModelFailed  = errors.New("the model has failed")
 )
 
 // badRequest makes an error that is answered with 400.
@@ -37,36 +40,68 @@ type answer struct {
 	kind   string // the type in the body
 }
 
-// answerTo returns what the caller is told of err. What is none of the others is the
-// error of a model: of its load, or of a request to it.
+// answers are the errors that have a status or a reason of their own. Status 0 is what
+// scheduler.HTTPStatus says. The first that an error wraps counts: the refusal of a
+// model that cools down wraps the error of its load, which may be any other.
+var answers = []struct {
+	err    error
+	status int
+	reason string
+}{
+	{scheduler.ErrCoolingDown, 0, "cooling_down"},
+	{scheduler.ErrShutdown, 0, "shutdown"},
+	{scheduler.ErrModelUnloaded, 0, "unloaded"},
+	{scheduler.ErrOverloaded, 0, "overloaded"},
+	{scheduler.ErrModelNotFound, 0, "not_found"},
+	{scheduler.ErrPolicy, 0, "policy"},
+	{errMissingKey, http.StatusUnauthorized, "missing_key"},
+	{errWrongKey, http.StatusUnauthorized, "wrong_key"},
+	{errCrossOrigin, http.StatusForbidden, "cross_origin"},
+	{errForeignHost, http.StatusForbidden, "foreign_host"},
+	{errNoPath, http.StatusNotFound, "no_such_path"},
+	{errMethod, http.StatusMethodNotAllowed, "method_not_allowed"},
+	{errHeld, http.StatusTooManyRequests, "held"},
+	{errModelFailed, http.StatusBadGateway, "model_failed"},
+	{errQueueTimeout, http.StatusGatewayTimeout, "queue_timeout"},
+}
+
+// kinds are the types of errors by status, in the words of OpenAI and Anthropic.
+var kinds = map[int]string{
+	http.StatusBadRequest:            "invalid_request_error",
+	http.StatusUnauthorized:          "authentication_error",
+	http.StatusForbidden:             "permission_error",
+	http.StatusNotFound:              "not_found_error",
+	http.StatusMethodNotAllowed:      "invalid_request_error",
+	http.StatusRequestEntityTooLarge: "invalid_request_error",
+	http.StatusTooManyRequests:       "rate_limit_error",
+	http.StatusServiceUnavailable:    "overloaded_error",
+	http.StatusGatewayTimeout:        "timeout_error",
+}
+
+// answerTo returns what the caller is told of err.
 func answerTo(err error) answer {
-	var tooLarge *http.MaxBytesError
-	var malformed badRequestError
-	switch {
-	case errors.As(err, &tooLarge):
-		return answer{http.StatusRequestEntityTooLarge, "body_too_large", "invalid_request_error"}
-	case errors.As(err, &malformed):
-		return answer{http.StatusBadRequest, "bad_request", "invalid_request_error"}
-	case errors.Is(err, errUnauthorized):
-		return answer{http.StatusUnauthorized, "unauthorized", "authentication_error"}
-	case errors.Is(err, errCrossOrigin), errors.Is(err, errForeignHost):
-		return answer{http.StatusForbidden, "cross_origin", "permission_error"}
-	case errors.Is(err, scheduler.ErrModelNotFound):
-		return answer{http.StatusNotFound, "not_found", "not_found_error"}
-	case errors.Is(err, errHeld):
-		return answer{http.StatusTooManyRequests, "held", "rate_limit_error"}
-	case errors.Is(err, scheduler.ErrOverloaded):
-		return answer{http.StatusTooManyRequests, "overloaded", "rate_limit_error"}
-	case errors.Is(err, scheduler.ErrCoolingDown):
-		return answer{http.StatusServiceUnavailable, "cooling_down", "overloaded_error"}
-	case errors.Is(err, scheduler.ErrModelUnloaded):
-		return answer{http.StatusServiceUnavailable, "unloaded", "overloaded_error"}
-	case errors.Is(err, scheduler.ErrShutdown):
-		return answer{http.StatusServiceUnavailable, "shutdown", "overloaded_error"}
-	case errors.Is(err, errQueueTimeout):
-		return answer{http.StatusGatewayTimeout, "queue_timeout", "timeout_error"}
+	status, reason := reasonOf(err)
+	if status == 0 {
+		status, _ = scheduler.HTTPStatus(err)
 	}
-	return answer{http.StatusBadGateway, "load_failed", "api_error"}
+	return answer{status, reason, cmp.Or(kinds[status], "api_error")}
+}
+
+// reasonOf returns the status, 0 if it is the scheduler's to say, and the reason of
+// err. What is none of the others is the error of a load.
+func reasonOf(err error) (status int, reason string) {
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return http.StatusRequestEntityTooLarge, "body_too_large"
+	}
+	if malformed := badRequestError(""); errors.As(err, &malformed) {
+		return http.StatusBadRequest, "bad_request"
+	}
+	for _, a := range answers {
+		if errors.Is(err, a.err) {
+			return a.status, a.reason
+		}
+	}
+	return http.StatusBadGateway, "load_failed"
 }
 
 // writeError answers r with err, in the form that the clients of its path expect. A
@@ -83,26 +118,16 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
 	h.Del("Content-Length")
-	switch a.status {
-	case http.StatusUnauthorized:
+	if a.status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", `Basic realm="models", charset="UTF-8"`)
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		h.Set("Retry-After", retryAfter(err))
+	}
+	if _, after := scheduler.HTTPStatus(err); after > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(after.Seconds())))
 	}
 	w.WriteHeader(a.status)
 	if _, err := w.Write(append(errorBody(r, err), '\n')); err != nil {
 		slog.Debug("error not delivered", "err", err)
 	}
-}
-
-// retryAfter returns how many seconds to wait, 1 if that is not known.
-func retryAfter(err error) string {
-	var retry *scheduler.RetryError
-	after := time.Second
-	if errors.As(err, &retry) {
-		after = max(after, retry.After)
-	}
-	return strconv.Itoa(int(math.Ceil(after.Seconds())))
 }
 
 // errorBody returns err as the clients of r's path expect it: Anthropic's, or

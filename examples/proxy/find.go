@@ -85,7 +85,9 @@ func (f *found) inJSON(body io.Reader, read *bytes.Buffer) error {
 	d := json.NewDecoder(body)
 	if t, err := d.Token(); err == io.EOF {
 		return badRequest("the body is empty")
-	} else if err != nil || t != json.Delim('{') {
+	} else if err != nil {
+		return malformed(err)
+	} else if t != json.Delim('{') {
 		return badRequest("the body is not a JSON object")
 	}
 	for d.More() {
@@ -151,6 +153,9 @@ func (f *found) inFormOrJSON(body io.Reader, read *bytes.Buffer) error {
 			return nil
 		}
 		at += len(pair) + 1
+	}
+	if !bytes.Contains(read.Bytes(), []byte("=")) {
+		return badRequest("the body is not JSON, and not a form")
 	}
 	return errNoModel
 }

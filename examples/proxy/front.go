@@ -87,7 +87,29 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.key = key
-	f.mux.ServeHTTP(w, r)
+	f.route(w, r)
+}
+
+// route passes r on to the handler of its path. If there is none the mux would say so
+// in plain text.
+func (f *front) route(w http.ResponseWriter, r *http.Request) {
+	if _, pattern := f.mux.Handler(r); pattern != "" {
+		f.mux.ServeHTTP(w, r)
+		return
+	}
+	var allowed []string
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
+		other := &http.Request{Method: method, URL: r.URL, Host: r.Host}
+		if _, pattern := f.mux.Handler(other); pattern != "" {
+			allowed = append(allowed, method)
+		}
+	}
+	if allowed == nil {
+		writeError(w, r, fmt.Errorf("%w: %q", errNoPath, shorten(r.URL.Path)))
+		return
+	}
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	writeError(w, r, fmt.Errorf("%w: %s", errMethod, w.Header().Get("Allow")))
 }
 
 // api serves a request that names its model in itself.

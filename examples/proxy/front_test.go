@@ -191,10 +191,8 @@ func TestFrontErrors(t *testing.T) {
 		if err := json.Unmarshal([]byte(text), &e); err != nil || resp.StatusCode != status || e.Error.Code != code || e.Error.Message == "" {
 			t.Errorf("%s %s %.60q: %d %s, not %d %s", method, path, body, resp.StatusCode, text, status, code)
 		}
-		if status == 429 || status == 503 {
-			if resp.Header.Get("Retry-After") == "" {
-				t.Errorf("%d without Retry-After", status)
-			}
+		if known := code == "cooling_down"; known != (resp.Header.Get("Retry-After") != "") {
+			t.Errorf("%s: Retry-After %q", code, resp.Header.Get("Retry-After"))
 		}
 	}
 	long := strings.Repeat("x", 1500)

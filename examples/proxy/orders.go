@@ -143,6 +143,7 @@ func (h *host) kill() {
 				m.swap.cancel(errStopped)
 			}
 			if m.inst != nil {
+				h.set(m, scheduler.StateStopping)
 				go h.report(m.name, m.inst, 0)
 			}
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"sync"
 	"time"
 
@@ -27,14 +26,14 @@ type model struct {
 	removed bool         // likewise, the whole model goes
 
 	state     scheduler.ProcessState
-	since     time.Time    // of state
-	inst      instance     // nil: nothing of it is left
-	upstream  http.Handler // passes requests on to inst, while ready
-	swap      *swap        // outstanding, of which it is the target
-	inFlight  int          // handlers that have not returned
-	uses      uint64       // grants so far
-	lastError string       // of a load or a crash
-	expiry    *time.Timer  // of its TTL; nil: none is running
+	since     time.Time   // of state
+	inst      instance    // nil: nothing of it is left
+	upstream  *upstream   // passes requests on to inst, while that is there
+	swap      *swap       // outstanding, of which it is the target
+	inFlight  int         // handlers that have not returned
+	uses      uint64      // grants so far
+	lastError string      // of a load or a crash
+	expiry    *time.Timer // of its TTL; nil: none is running
 }
 
 // set changes the state of m.
@@ -44,6 +43,9 @@ func (h *host) set(m *model, state scheduler.ProcessState) {
 	}
 	h.log.Debug("state", "model", m.name, "from", m.state, "to", state)
 	m.state, m.since = state, time.Now()
+	if state == scheduler.StateStopping && m.upstream != nil {
+		m.upstream.unloaded.Store(true)
+	}
 	if state == scheduler.StateStopped {
 		delete(h.running, m.name)
 	} else {

@@ -6,7 +6,10 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"example.com/scheduler"
 )
 
 // newTransport makes the transport to the models. They are few and near, so that
@@ -19,11 +22,20 @@ func newTransport() *http.Transport {
 	}
 }
 
-// newUpstream makes the handler that passes requests on to inst, the instance of
-// a model. Streams are flushed at every write.
-func (h *host) newUpstream(model string, inst instance) http.Handler {
+// upstream passes requests on to one instance of a model. Streams are flushed at every
+// write.
+type upstream struct {
+	http.Handler
+	model    string
+	inst     instance
+	unloaded atomic.Bool // the instance has been told to stop
+}
+
+// newUpstream makes the upstream of inst, the instance of a model.
+func (h *host) newUpstream(model string, inst instance) *upstream {
 	url := inst.url()
-	return &httputil.ReverseProxy{
+	u := &upstream{model: model, inst: inst}
+	u.Handler = &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(url)
 			r.SetXForwarded()
@@ -36,19 +48,23 @@ func (h *host) newUpstream(model string, inst instance) http.Handler {
 			if r.Context().Err() != nil {
 				return // The caller has left.
 			}
-			writeError(w, r, fmt.Errorf("model %q: %w", model, causeOf(inst, err)))
+			writeError(w, r, u.brokenOff(err))
 		},
 	}
+	return u
 }
 
-// causeOf returns why a request to inst has failed. A crash breaks the connection
-// a moment before the end of the process is known.
-func causeOf(inst instance, err error) error {
+// brokenOff returns why a request has failed: err is what its connection says. A crash
+// breaks that a moment before the end of the process is known.
+func (u *upstream) brokenOff(err error) error {
+	if u.unloaded.Load() {
+		return fmt.Errorf("%w: %q", scheduler.ErrModelUnloaded, u.model)
+	}
 	select {
-	case <-inst.exited():
-		return inst.err()
+	case <-u.inst.exited():
+		return fmt.Errorf("%w: %w", errModelFailed, u.inst.err()) // It names the model.
 	case <-time.After(time.Second):
-		return err
+		return fmt.Errorf("%w: model %q: %w", errModelFailed, u.model, err)
 	}
 }
 
