@@ -29,13 +29,14 @@ func (f *FIFO) request(req *HandlerReq) {
 		return
 	}
 	news := f.newsForOthers() // Before the decision, which may find callers gone.
-	v := f.decide(m, n.arrival, s)
+	var v verdict
+	f.decide(m, n.arrival, s, &v)
 	if v.action == serves && m.line.n == 0 {
 		f.arrived()
 		f.grant(m, req)
 		return
 	}
-	if v.action != refuses && !f.servesFirst(m, &n, v) && news {
+	if v.action != refuses && !f.servesFirst(m, &n, &v) && news {
 		// Requests that wait may be served, or have their swap started, before n: the queue
 		// moves in order. Where there is room n joins it first (R19).
 		f.step.unblock()
@@ -44,7 +45,8 @@ func (f *FIFO) request(req *HandlerReq) {
 			return // The step ends with that move.
 		}
 		f.settle()
-		v = f.decide(m, n.arrival, f.see(m.name))
+		v = verdict{}
+		f.decide(m, n.arrival, f.see(m.name), &v)
 	}
 	if v.action != serves && v.action != refuses && f.full() {
 		v = verdict{action: refuses, err: f.overloaded(m)}
@@ -54,7 +56,7 @@ func (f *FIFO) request(req *HandlerReq) {
 		f.refuse(req, v.err)
 		return
 	}
-	f.join(m, &n, v)
+	f.join(m, &n, &v)
 }
 
 // admit returns the model that n names and how the host sees it, or the reason of
@@ -112,7 +114,7 @@ func (f *FIFO) tenant(req *HandlerReq) (tenant string, err error) {
 
 // servesFirst reports whether the verdict on n lets m serve it before any request
 // that waits: at once (R3).
-func (f *FIFO) servesFirst(m *model, n *newcomer, v verdict) bool {
+func (f *FIFO) servesFirst(m *model, n *newcomer, v *verdict) bool {
 	if v.action != serves || n.arrival > f.limit(m) {
 		return false
 	}
@@ -139,7 +141,7 @@ func (f *FIFO) full() bool {
 // join lets n wait for m and carries out the verdict on it. Where others wait and m
 // can serve, all of them are served in their order, which may leave n waiting after
 // all.
-func (f *FIFO) join(m *model, n *newcomer, v verdict) {
+func (f *FIFO) join(m *model, n *newcomer, v *verdict) {
 	r := f.enqueue(m, n)
 	f.act(m, v)
 	if v.action == serves && r.line != nil && f.opts.MaxQueue > 0 && f.queue.waiting > f.opts.MaxQueue {

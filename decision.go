@@ -33,12 +33,12 @@ const (
 // verdict is the answer of decide.
 type verdict struct {
 	action action
-	evict  []string // starts: what the swap stops
-	loads  bool     // starts: the model is not ready
-	limits Limits   // serves: of the model
-	swap   *swap    // cancels
-	err    error    // refuses
-	block  block    // waits, cancels: why; valid until the next decision
+	loads  bool       // starts: the model is not ready
+	reason WaitReason // waits, cancels: why
+	models []string   // waits, cancels: on which; starts: what the swap stops; valid until the next decision
+	limits Limits     // serves: of the model
+	swap   *swap      // cancels
+	err    error      // refuses
 }
 
 // sight is how the host sees a model.
@@ -60,60 +60,81 @@ type block struct {
 	on     []string
 }
 
-// note takes over why the requests of a model wait, and copies it.
-func (b *block) note(now block) {
-	if b.reason != now.reason || !slices.Equal(b.on, now.on) { // It is news seldom.
-		b.reason, b.on = now.reason, append(b.on[:0], now.on...)
+// note takes over why the requests of a model wait, and copies on.
+func (b *block) note(reason WaitReason, on ...string) {
+	b.reason = reason
+	if len(b.on) == 1 && len(on) == 1 {
+		b.on[0] = on[0] // The usual case, without the cost of copying any number of pointers.
+		return
 	}
+	b.on = append(b.on[:0], on...)
 }
 
-// waitsFor returns the verdict that requests wait on one model.
-func (f *FIFO) waitsFor(reason WaitReason, model string) verdict {
+// wait makes v that requests wait on one model.
+func (v *verdict) wait(f *FIFO, reason WaitReason, model string) {
 	f.scratch.on = append(f.scratch.on[:0], model)
-	return verdict{block: block{reason, f.scratch.on}}
+	v.action, v.reason, v.models = waits, reason, f.scratch.on
+}
+
+// refuse makes v that requests get an error.
+func (v *verdict) refuse(err error) { v.action, v.err = refuses, err }
+
+// start makes v that a swap starts, which stops evict.
+func (v *verdict) start(evict []string, loads bool) {
+	v.action, v.models, v.loads = starts, evict, loads
 }
 
 // decide says what can be done now for a request for m that has that arrival
 // number. It changes nothing, but for taking out callers that have left. A newcomer
 // and those that wait are decided on alike. S is how the host sees m at this moment.
-func (f *FIFO) decide(m *model, arrival uint64, s sight) verdict {
+//
+// The answer goes to v, a zero value. It is large, and every model that waits is
+// decided on again and again: copies of it would be a fifth of what a drain costs.
+func (f *FIFO) decide(m *model, arrival uint64, s sight, v *verdict) {
 	if f.swaps.of(m.name) != nil {
-		return f.waitsFor(WaitLoading, m.name) // One swap per model (R4).
+		v.wait(f, WaitLoading, m.name) // One swap per model (R4).
+		return
 	}
 	if !s.known {
-		return verdict{action: refuses, err: notFound(m.name)}
+		v.refuse(notFound(m.name))
+		return
 	}
 	limits, err := f.limits(m)
 	if err != nil {
-		return verdict{action: refuses, err: err}
+		v.refuse(err)
+		return
 	}
 	if limits.Paused { // R9
-		return f.waitsFor(WaitPaused, m.name)
+		v.wait(f, WaitPaused, m.name)
+		return
 	}
 	evict, err := f.policy.evictionFor(&m.answers)
 	if err != nil {
-		return verdict{action: refuses, err: err}
+		v.refuse(err)
+		return
 	}
 	// Slots bound what a process serves, so that a model that is not ready has as many
 	// as it likes. Without a slot a ready model cannot serve, but it may still start a
 	// swap that it needs: by the time the swap has reported a slot may be free (R7).
 	slot := !s.ready || limits.slot(m.account.inFlight)
 	if !f.servable(m, s, evict) {
-		v := f.decideSwap(m, evict, s)
+		f.decideSwap(m, evict, s, v)
 		if !slot && v.action != starts {
-			v.block = f.waitsFor(WaitSlots, m.name).block
+			f.scratch.on = append(f.scratch.on[:0], m.name)
+			v.reason, v.models = WaitSlots, f.scratch.on
 		}
-		return v
+		return
 	}
 	limit := f.limit(m)
 	switch {
 	case !slot:
-		return f.waitsFor(WaitSlots, m.name)
+		v.wait(f, WaitSlots, m.name)
 	case arrival > limit && f.first(m, limit) == nil:
-		return f.waitsFor(WaitClosed, f.reservations.closing(m.name).by.target)
+		v.wait(f, WaitClosed, f.reservations.closing(m.name).by.target)
+	default:
+		// What a newcomer to a closed model may not have, those that came before it may.
+		v.action, v.limits = serves, limits
 	}
-	// What a newcomer to a closed model may not have, those that came before it may.
-	return verdict{action: serves, limits: limits}
 }
 
 // decideSwap says whether a swap of m can start that stops evict. For the holder of a
@@ -121,28 +142,29 @@ func (f *FIFO) decide(m *model, arrival uint64, s sight) verdict {
 // may prefer models that are busy, and go on to do so for as long as requests come for
 // them (R8). The plan has to be enough beside what outstanding swaps have yet to stop.
 // Why m waits is what is in the way of the present answer.
-func (f *FIFO) decideSwap(m *model, evict []string, s sight) verdict {
+func (f *FIFO) decideSwap(m *model, evict []string, s sight, v *verdict) {
 	i := intent{m.name, evict}
-	reason, on := f.obstacle(&i, f.scratch.on[:0])
-	f.scratch.on = on
+	reason, on := f.obstacle(&i)
 	if reason == "" {
-		return verdict{action: starts, evict: evict, loads: !s.ready}
+		v.start(evict, !s.ready)
+		return
 	}
-	v := verdict{block: block{reason, on}}
+	v.reason, v.models = reason, on
 	if reason == WaitSwap {
 		v.cancel(f.unwanted(&i, on))
 	}
 	if r := f.reservations.of(m.name); r != nil {
+		f.scratch.on = append(f.scratch.on[:0], on...)
+		v.models = f.scratch.on
 		f.scratch.plan = f.present(r.evict, f.scratch.plan[:0])
 		i.evict = f.scratch.plan
-		switch reason, on := f.obstacle(&i, nil); {
+		switch reason, on := f.obstacle(&i); {
 		case reason == "" && f.policy.sufficesYet(&m.answers, i.evict):
-			return verdict{action: starts, evict: i.evict, loads: !s.ready}
+			v.start(i.evict, !s.ready)
 		case reason == WaitSwap:
 			v.cancel(f.unwanted(&i, on))
 		}
 	}
-	return v
 }
 
 // cancel makes v cancel a swap, if there is one and v cancels none yet.
@@ -184,37 +206,57 @@ func (f *FIFO) limit(m *model) uint64 {
 	return everybody
 }
 
-// obstacle returns the first reason why a swap cannot start (R5), "" if there is
-// none. It appends the models that stand in the way to on.
-func (f *FIFO) obstacle(i *intent, on []string) (WaitReason, []string) {
-	if busy := f.busy(i.evict); len(busy) > 0 {
-		return WaitBusy, append(on, busy...)
+// obstacle returns the first reason why a swap cannot start (R5), "" if there is none,
+// and the models that stand in the way, which are valid until the next call.
+func (f *FIFO) obstacle(i *intent) (WaitReason, []string) {
+	room := f.room(i.evict)
+	if len(room.busy) > 0 {
+		return WaitBusy, room.busy
 	}
-	if on = f.swaps.colliding(i, on); len(on) > 0 {
+	if on := f.colliding(i, room); len(on) > 0 {
 		return WaitSwap, on
 	}
-	if on = f.hindered(i, on); len(on) > 0 {
-		return WaitReserved, on
+	if room.on = f.hindered(i, room.on[:0]); len(room.on) > 0 {
+		return WaitReserved, room.on
 	}
-	return "", on
+	return "", nil
 }
 
-// busy returns those of models that have something in flight, sorted. It remembers
-// the answer, because the models that wait for the same room have the same ones to
-// evict.
-func (f *FIFO) busy(models []string) []string {
-	b := &f.scratch.busy
-	if b.changes == f.leases.changes && slices.Equal(b.models, models) {
-		return b.busy
+// colliding returns the targets of the swaps that i would collide with, sorted.
+func (f *FIFO) colliding(i *intent, room *room) []string {
+	if f.swaps.stopping(i.target) == nil {
+		return room.swaps
 	}
-	b.changes, b.models, b.busy = f.leases.changes, append(b.models[:0], models...), b.busy[:0]
+	room.on = f.swaps.colliding(i, room.on[:0])
+	return room.on
+}
+
+// room is what keeps some models from being stopped. It is remembered, because the
+// models that wait for the same room have the same ones to evict.
+type room struct {
+	leaseChanges, swapChanges uint64   // at that time
+	evict                     []string // the models
+	busy                      []string // those that have something in flight, sorted
+	swaps                     []string // the targets of the swaps that load or stop one of them, sorted
+	on                        []string // memory that is used again
+}
+
+// room returns what keeps models from being stopped.
+func (f *FIFO) room(models []string) *room {
+	r := &f.scratch.room
+	if r.leaseChanges == f.leases.changes && r.swapChanges == f.swaps.changes && slices.Equal(r.evict, models) {
+		return r
+	}
+	r.leaseChanges, r.swapChanges = f.leases.changes, f.swaps.changes
+	r.evict, r.busy = append(r.evict[:0], models...), r.busy[:0]
 	for _, name := range models {
 		if m := f.models.find(name); m != nil && m.account.inFlight > 0 {
-			b.busy = append(b.busy, name)
+			r.busy = append(r.busy, name)
 		}
 	}
-	slices.Sort(b.busy)
-	return b.busy
+	slices.Sort(r.busy)
+	r.swaps = f.swaps.touching(models, r.swaps[:0])
+	return r
 }
 
 // unwanted returns the one swap on whose target i waits, if it may be cancelled for i:

@@ -110,12 +110,9 @@ type scratch struct {
 	due      []*model
 	overdue  []*model // that the last look has found overdue
 	plan, on []string
-	busy     struct { // see FIFO.busy
-		changes      uint64 // of the leases
-		models, busy []string
-	}
-	names []string // of waitedForNames, when as many lines had begun
-	begun uint64
+	room     room
+	names    []string // of waitedForNames, when as many lines had begun
+	begun    uint64
 }
 
 // NewFIFO returns a FIFO that asks swapper and acts through eff. If swapper is a

@@ -104,7 +104,7 @@ func (f *FIFO) serve(m *model, limits Limits) {
 			f.queue.pass(&m.line, r)
 		}
 	}
-	m.block.note(f.waitsFor(WaitSlots, m.name).block)
+	m.block.note(WaitSlots, m.name)
 }
 
 // grant answers a request of m with a lease, and reports whether its caller took
@@ -147,21 +147,23 @@ func (f *FIFO) tryStart(m *model) bool {
 	if r == nil {
 		return false
 	}
-	return f.act(m, f.decide(m, r.arrival, f.see(m.name)))
+	var v verdict
+	f.decide(m, r.arrival, f.see(m.name), &v)
+	return f.act(m, &v)
 }
 
 // act carries out a verdict on the requests that wait for m, and reports whether it
 // has started a swap.
-func (f *FIFO) act(m *model, v verdict) bool {
+func (f *FIFO) act(m *model, v *verdict) bool {
 	switch v.action {
 	case waits:
-		m.block.note(v.block)
+		m.block.note(v.reason, v.models...)
 	case serves:
 		f.serve(m, v.limits)
 	case starts:
 		return f.start(m, v)
 	case cancels:
-		m.block.note(v.block)
+		m.block.note(v.reason, v.models...)
 		f.swaps.cancel(v.swap)
 		f.abandon(v.swap)
 	case refuses:
@@ -172,8 +174,8 @@ func (f *FIFO) act(m *model, v verdict) bool {
 
 // start starts the swap of m, unless the Swapper panics at that. A model that is not
 // ready has lost the requests that it served, and what is evicted is idle.
-func (f *FIFO) start(m *model, v verdict) bool {
-	i := intent{m.name, slices.Clone(v.evict)}
+func (f *FIFO) start(m *model, v *verdict) bool {
+	i := intent{m.name, slices.Clone(v.models)}
 	if err := f.policy.startSwap(m.name); err != nil {
 		f.fail(m, err)
 		return false

@@ -72,7 +72,7 @@ func (f *FIFO) swapSucceeded(m *model, s *swap) {
 	case err != nil:
 		f.fail(m, err)
 	case limits.Paused:
-		m.block.note(f.waitsFor(WaitPaused, m.name).block)
+		m.block.note(WaitPaused, m.name)
 	default:
 		f.serve(m, limits)
 	}

@@ -95,13 +95,19 @@ func (b *swaps) stopping(model string) *swap {
 // colliding appends to on the targets of the swaps that i would collide with,
 // sorted, and returns it.
 func (b *swaps) colliding(i *intent, on []string) []string {
+	if s := b.stopping(i.target); s != nil {
+		on = append(on, s.target)
+	}
+	return b.touching(i.evict, on)
+}
+
+// touching appends to on the targets of the swaps that load or stop one of models,
+// and returns it, sorted.
+func (b *swaps) touching(models, on []string) []string {
 	if b.none() {
 		return on
 	}
-	if s := b.leaving[i.target]; s != nil {
-		on = append(on, s.target)
-	}
-	for _, model := range i.evict {
+	for _, model := range models {
 		if s := b.byTarget[model]; s != nil {
 			on = append(on, s.target)
 		}
