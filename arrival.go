@@ -144,7 +144,7 @@ func (f *FIFO) full() bool {
 func (f *FIFO) join(m *model, n *newcomer, v *verdict) {
 	r := f.enqueue(m, n)
 	f.act(m, v)
-	if v.action == serves && r.line != nil && f.opts.MaxQueue > 0 && f.queue.waiting > f.opts.MaxQueue {
+	if v.action == serves && r.waits() && f.opts.MaxQueue > 0 && f.queue.waiting > f.opts.MaxQueue {
 		f.dequeue(r)
 		f.counters.Refused++
 		f.eff.GrantError(r.req, f.overloaded(m))
@@ -153,12 +153,12 @@ func (f *FIFO) join(m *model, n *newcomer, v *verdict) {
 
 // enqueue makes n wait for m.
 func (f *FIFO) enqueue(m *model, n *newcomer) *request {
-	r := &request{req: *n.req, priority: n.priority, tenant: n.tenant, arrival: n.arrival, since: f.step.time()}
+	r := &request{req: *n.req, priority: n.priority, arrival: n.arrival, since: f.step.time()}
 	if f.queue.waiting == 0 {
 		f.running.setMark() // What has changed before concerns nobody.
 	}
 	f.arrived()
-	f.queue.add(&m.line, r)
+	f.queue.add(&m.line, r, n.tenant)
 	f.positions.add(r)
 	f.oldest(m) // Those before it whose callers have left make room.
 	if m.line.n == 1 {

@@ -8,6 +8,7 @@ package scheduler
 // 1996): a search tree by priority, a heap by weight, and hence balanced whatever
 // the priorities are. Each node knows the oldest request of its subtree.
 type class struct {
+	line        *line
 	priority    int
 	weight      uint64
 	left, right *class   // higher and lower priorities
@@ -21,6 +22,7 @@ type class struct {
 
 // turn holds the requests of one tenant in a class.
 type turn struct {
+	class      *class
 	tenant     string
 	head, tail *request // by arrival; nil once the tenant has none
 	prev, next *turn    // in the ring
@@ -46,50 +48,50 @@ type spare struct {
 	weights weights
 }
 
-// newClass returns an empty class.
-func (s *spare) newClass(priority int) *class {
+// newClass returns an empty class of l.
+func (s *spare) newClass(l *line, priority int) *class {
 	c := s.class
 	if s.class = nil; c == nil {
 		c = new(class)
 	}
-	*c = class{priority: priority, weight: s.weights.next()}
+	*c = class{line: l, priority: priority, weight: s.weights.next()}
 	return c
 }
 
 // push adds r to its class in l, which it makes if there is none.
-func (l *line) push(r *request, s *spare) {
+func (l *line) push(r *request, tenant string, s *spare) {
 	c := l.classes.find(r.priority)
 	if c == nil {
-		c = s.newClass(r.priority)
-		c.append(r)
+		c = s.newClass(l, r.priority)
+		c.append(r, tenant)
 		l.insert(c)
 		return
 	}
-	c.append(r) // It is younger than c.oldest, which stays.
+	c.append(r, tenant) // It is younger than c.oldest, which stays.
 }
 
-// pull takes r out of l. Its class and turn stay what they are until the next push.
+// pull takes r out of l. What was its turn stays so until the next push.
 func (l *line) pull(r *request, s *spare) {
-	c := r.class
+	c := r.turn.class
 	oldest := c.head == r
 	c.delete(r)
 	switch {
 	case c.head == nil:
 		l.remove(c, r)
-		c.left, c.right, c.oldest, c.turns = nil, nil, nil, nil // It is kept, and keeps nobody else.
+		c.line, c.left, c.right, c.oldest, c.turns = nil, nil, nil, nil, nil // It is kept, and keeps nobody else.
 		s.class = c
 	case oldest:
 		l.classes.refresh(c.priority)
 	}
 }
 
-// append adds r at the end of its tenant's requests.
-func (c *class) append(r *request) {
-	t := c.turnOf(r.tenant)
+// append adds r at the end of a tenant's requests.
+func (c *class) append(r *request, tenant string) {
+	t := c.turnOf(tenant)
 	if t == nil {
-		t = c.join(r.tenant)
+		t = c.join(tenant)
 	}
-	r.class, r.turn = c, t
+	r.turn = t
 	if r.prev = t.tail; r.prev == nil {
 		t.head = r
 	} else {
@@ -128,7 +130,7 @@ func (c *class) delete(r *request) {
 	} else {
 		r.newer.older = r.older
 	}
-	r.prev, r.next, r.older, r.newer = nil, nil, nil, nil
+	r.turn, r.prev, r.next, r.older, r.newer = nil, nil, nil, nil, nil
 	if t.head == nil {
 		c.unlink(t)
 		delete(c.turns, t.tenant)
@@ -153,7 +155,7 @@ func (c *class) join(tenant string) *turn {
 		}
 		c.turns[tenant] = t
 	}
-	t.tenant = tenant
+	t.class, t.tenant = c, tenant
 	c.link(t)
 	return t
 }

@@ -75,7 +75,7 @@ func ringError(c *class) error {
 			return fmt.Errorf("the requests are not in order after %d", r.arrival)
 		}
 		if r.next != nil && (r.next.prev != r || r.next.arrival < r.arrival) || r.next == nil && r.turn.tail != r {
-			return fmt.Errorf("the requests of %s are not in order after %d", r.tenant, r.arrival)
+			return fmt.Errorf("the requests of %s are not in order after %d", r.turn.tenant, r.arrival)
 		}
 	}
 	return nil
@@ -98,12 +98,8 @@ func TestTreap(t *testing.T) {
 				l.pull(all[at], &s)
 				all = slices.Delete(all, at, at+1)
 			} else {
-				added := &request{
-					arrival:  uint64(i + 1),
-					priority: r.IntN(priorities) - priorities/2,
-					tenant:   string(rune('A' + r.IntN(3))),
-				}
-				l.push(added, &s)
+				added := &request{arrival: uint64(i + 1), priority: r.IntN(priorities) - priorities/2}
+				l.push(added, string(rune('A'+r.IntN(3))), &s)
 				all = append(all, added)
 			}
 			if _, err := treapError(l.classes, lowest, highest); err != nil {
@@ -151,7 +147,7 @@ func TestTreapIsBalanced(t *testing.T) {
 		}
 		for i := range n {
 			r := &request{arrival: uint64(i + 1), priority: priority(i)}
-			l.push(r, &s)
+			l.push(r, "", &s)
 			all = append(all, r)
 		}
 		check("all of them")
@@ -228,9 +224,10 @@ func playTurns(script string) string {
 			if r == nil {
 				continue
 			}
+			turn := r.turn
 			l.pull(r, &s)
 			if word != "!" {
-				r.class.pass(r.turn)
+				turn.class.pass(turn)
 				granted = append(granted, names[r])
 			}
 			continue
@@ -243,9 +240,8 @@ func playTurns(script string) string {
 		r := &request{arrival: arrived}
 		name, priority, _ := strings.Cut(word, "/")
 		fmt.Sscan(priority, &r.priority)
-		r.tenant = name[:1]
 		waiting[name], names[r] = r, name
-		l.push(r, &s)
+		l.push(r, name[:1], &s)
 	}
 	return strings.Join(granted, " ")
 }
@@ -257,12 +253,12 @@ func TestOneTenantNeedsNoMap(t *testing.T) {
 		s spare
 	)
 	for i := range uint64(3) {
-		l.push(&request{arrival: i, tenant: "X"}, &s)
+		l.push(&request{arrival: i}, "X", &s)
 	}
 	if l.classes.turns != nil {
 		t.Error("a map for one tenant")
 	}
-	l.push(&request{arrival: 3, tenant: "Y"}, &s)
+	l.push(&request{arrival: 3}, "Y", &s)
 	if n := len(l.classes.turns); n != 2 {
 		t.Errorf("the map has %d tenants, want 2", n)
 	}
@@ -276,7 +272,7 @@ func TestEachStops(t *testing.T) {
 	)
 	priorities := []int{3, 1, 2, 3, 1}
 	for i, priority := range priorities {
-		l.push(&request{arrival: uint64(i), priority: priority}, &s)
+		l.push(&request{arrival: uint64(i), priority: priority}, "", &s)
 	}
 	slices.SortFunc(priorities, func(a, b int) int { return cmp.Compare(b, a) })
 	for n := range len(priorities) + 1 {
@@ -301,12 +297,12 @@ func TestPulledRequestHoldsNobody(t *testing.T) {
 	)
 	for i := range uint64(3) {
 		r := &request{arrival: i}
-		l.push(r, &s)
+		l.push(r, "", &s)
 		all = append(all, r)
 	}
 	r := all[1]
 	l.pull(r, &s)
-	if r.prev != nil || r.next != nil || r.older != nil || r.newer != nil {
+	if r.waits() || r.prev != nil || r.next != nil || r.older != nil || r.newer != nil {
 		t.Error("a request that was pulled has neighbours")
 	}
 }
@@ -318,26 +314,26 @@ func TestSpare(t *testing.T) {
 		l line
 		s spare
 	)
-	r := &request{arrival: 1, tenant: "X"}
-	if n := testing.AllocsPerRun(100, func() { l.push(r, &s); l.pull(r, &s) }); n != 0 {
+	r := &request{arrival: 1}
+	if n := testing.AllocsPerRun(100, func() { l.push(r, "X", &s); l.pull(r, &s) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 	var all []*request
 	for i := range uint64(30) {
-		r := &request{arrival: i, priority: int(i % 5), tenant: string(rune('A' + i%3))}
-		l.push(r, &s)
+		r := &request{arrival: i, priority: int(i % 5)}
+		l.push(r, string(rune('A'+i%3)), &s)
 		all = append(all, r)
 	}
 	for _, r := range all {
 		l.pull(r, &s)
-		if c := s.class; c != nil && (c.left != nil || c.right != nil || c.oldest != nil || c.head != nil || c.tail != nil || c.turn != nil || len(c.turns) > 0) {
+		if c := s.class; c != nil && (c.line != nil || c.left != nil || c.right != nil || c.oldest != nil || c.head != nil || c.tail != nil || c.turn != nil || len(c.turns) > 0) {
 			t.Fatalf("the spare class holds others: %+v", c)
 		}
 		if c := s.class; c != nil && (c.only.prev != nil || c.only.next != nil || c.only.head != nil || c.only.tail != nil) {
 			t.Fatalf("the turn of the spare class holds others: %+v", c.only)
 		}
 	}
-	if c := s.newClass(7); c.priority != 7 || c.turns != nil || c.only != (turn{}) || s.class != nil {
+	if c := s.newClass(&l, 7); c.line != &l || c.priority != 7 || c.turns != nil || c.only != (turn{}) || s.class != nil {
 		t.Errorf("the memory is not as new: %+v; or it is used twice", c)
 	}
 }

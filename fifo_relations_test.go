@@ -43,7 +43,7 @@ func (c *contradictions) queue() {
 		n := 0
 		for r := range l.requests() {
 			n++
-			c.check(r.line == l && r.class.priority == r.priority && r.turn.tenant == r.tenant, "%v is not where it belongs", r.arrival)
+			c.check(r.line() == l && r.turn.class.priority == r.priority, "%v is not where it belongs", r.arrival)
 			c.check(r.arrival <= q.arrivals && l.oldest().arrival <= r.arrival, "%v arrived before the oldest", r.arrival)
 			c.check(r.place.n == 0 || !l.loading, "%v is being loaded for, and was told %d", r.arrival, r.place.n)
 			if r.req.Respond != nil {

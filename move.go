@@ -99,9 +99,10 @@ func (f *FIFO) serve(m *model, limits Limits) {
 		if r == nil {
 			return
 		}
+		turn := r.turn
 		f.dequeue(r)
 		if f.grant(m, &r.req) {
-			f.queue.pass(&m.line, r)
+			f.queue.pass(&m.line, turn)
 		}
 	}
 	m.block.note(WaitSlots, m.name)

@@ -42,7 +42,7 @@ func (p *positions) add(r *request) {
 		p.shifted = p.shifted || p.listeners == 0 // Nobody has kept the places meanwhile.
 		p.listeners++
 	}
-	if r.line.loading {
+	if r.line().loading {
 		p.tell(r, 0)
 	}
 }
@@ -50,7 +50,7 @@ func (p *positions) add(r *request) {
 // remove stops telling r. Those behind one of the exact places move up, and so may a request
 // that r has kept out of them.
 func (p *positions) remove(r *request) {
-	p.shifted = p.shifted || !r.line.loading && (p.near(r) || p.hides(r))
+	p.shifted = p.shifted || !r.line().loading && (p.near(r) || p.hides(r))
 	if r.req.PositionCh != nil {
 		p.listeners--
 	}
@@ -61,7 +61,7 @@ func (p *positions) remove(r *request) {
 // Say X1, Y4 and X2 wait for one model, in this order, and 3 for another. The queue is
 // X1 3 Y4 X2, and once Y4 has left it is X1 X2 3.
 func (p *positions) hides(r *request) bool {
-	return r.class.turns != nil && (!p.full || r.priority >= p.lowest)
+	return r.turn.class.turns != nil && (!p.full || r.priority >= p.lowest)
 }
 
 // load tells the requests of l that their model is being loaded for them.
@@ -89,7 +89,7 @@ func (p *positions) sync() {
 		p.shifted = false
 		return
 	}
-	if newest != nil && (newest.line == nil || newest.line.loading) {
+	if newest != nil && (!newest.waits() || newest.line().loading) {
 		newest = nil
 	}
 	if p.shifted || newest != nil && p.mayBeExact(newest) {
@@ -117,7 +117,7 @@ func (p *positions) mayBeExact(r *request) bool {
 	if p.queue.queued() <= p.exact || !p.full || r.priority > p.lowest {
 		return true
 	}
-	return r.priority == p.lowest && r.class.turns != nil && (r.prev == nil || p.near(r.prev))
+	return r.priority == p.lowest && r.turn.class.turns != nil && (r.prev == nil || p.near(r.prev))
 }
 
 // walk tells the exact places.

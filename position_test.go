@@ -35,7 +35,7 @@ func (p *positionTest) join(listens bool) *request {
 func (p *positionTest) joined(r *request) *request {
 	p.positions.add(r)
 	p.newest = r
-	if r.line.loading {
+	if r.line().loading {
 		p.hears(r, 0)
 	}
 	return r
@@ -81,7 +81,7 @@ func (p *positionTest) sync() {
 		switch told, known := p.told[r]; {
 		case place <= p.positions.exact:
 			p.hears(r, place)
-		case r == p.newest && !known, r.line == p.requeued && told == 0:
+		case r == p.newest && !known, r.line() == p.requeued && told == 0:
 			p.hears(r, len(queued)) // an upper bound
 		default:
 			p.hears(r, told)
@@ -189,8 +189,8 @@ func TestPositionsOfALongQueue(t *testing.T) {
 
 // wait makes a request wait that listens, and ends the step.
 func (p *positionTest) wait(l *line, tenant string, priority int) *request {
-	r := &request{tenant: tenant, priority: priority, req: HandlerReq{PositionCh: make(chan int, 1)}}
-	p.joined(p.add(l, r))
+	r := &request{priority: priority, req: HandlerReq{PositionCh: make(chan int, 1)}}
+	p.joined(p.add(l, r, tenant))
 	p.sync()
 	return r
 }

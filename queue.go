@@ -22,7 +22,8 @@ type queue struct {
 	begun     uint64  // grows whenever a line begins or ends
 	lines     []*line // those that are not empty, by the rank of their heads
 	byRespond map[chan HandlerResp]*request
-	peak      int // of waiting, since it was 0
+	shared    bool // a Respond channel has been in use twice since waiting was 0
+	peak      int  // of waiting since then
 	spare     spare
 }
 
@@ -30,14 +31,11 @@ type queue struct {
 type request struct {
 	req      HandlerReq
 	priority int
-	tenant   string
 	arrival  uint64    // unique, and higher for later ones
 	since    time.Time // when it began to wait
 	place    place     // that its caller was told (position.go)
 
-	line         *line // nil once it waits no more
-	class        *class
-	turn         *turn
+	turn         *turn    // nil once it waits no more
 	prev, next   *request // of its tenant, by arrival
 	older, newer *request // in its class, by arrival
 }
@@ -60,6 +58,12 @@ const roomy = 1024
 // alive reports whether the caller is still there, as far as Ctx can tell.
 func (r *request) alive() bool { return !isDone(&r.req) }
 
+// waits reports whether r is in the queue.
+func (r *request) waits() bool { return r.turn != nil }
+
+// line returns the line that r waits in.
+func (r *request) line() *line { return r.turn.class.line }
+
 // isDone reports whether the Ctx of a request has ended.
 func isDone(req *HandlerReq) bool { return req.Ctx != nil && req.Ctx.Err() != nil }
 
@@ -69,9 +73,8 @@ func (q *queue) arrive() uint64 {
 	return q.arrivals
 }
 
-// add makes r, which arrived after all the others, wait in l.
-func (q *queue) add(l *line, r *request) {
-	r.line = l
+// add makes r of a tenant, which arrived after all the others, wait in l.
+func (q *queue) add(l *line, r *request, tenant string) {
 	l.n++
 	q.changes++
 	q.waiting++
@@ -79,7 +82,7 @@ func (q *queue) add(l *line, r *request) {
 	if l.loading {
 		q.loading++
 	}
-	l.push(r, &q.spare)
+	l.push(r, tenant, &q.spare)
 	if l.head == nil || r.priority > l.head.priority {
 		q.place(l, r) // A tenant that begins to wait joins behind the others.
 	}
@@ -87,14 +90,15 @@ func (q *queue) add(l *line, r *request) {
 		if q.byRespond == nil {
 			q.byRespond = make(map[chan HandlerResp]*request)
 		}
+		n := len(q.byRespond)
 		q.byRespond[r.req.Respond] = r
+		q.shared = q.shared || len(q.byRespond) == n
 	}
 }
 
 // remove takes r out of the queue.
 func (q *queue) remove(r *request) {
-	l := r.line
-	r.line = nil
+	l := r.line()
 	l.pull(r, &q.spare)
 	l.n--
 	q.changes++
@@ -105,19 +109,25 @@ func (q *queue) remove(r *request) {
 	if l.head == r {
 		q.place(l, l.first(everybody))
 	}
-	// The entry of a Respond channel in use twice belongs to the later request.
-	if r.req.Respond != nil && q.byRespond[r.req.Respond] == r {
+	// The entry of a Respond channel in use twice belongs to the later request. Where
+	// there is none such, the entry need not be looked at, which is a memory access far off.
+	if r.req.Respond != nil && (!q.shared || q.byRespond[r.req.Respond] == r) {
 		delete(q.byRespond, r.req.Respond)
 	}
-	// A map stays as large as it has ever been, and so does a slice.
-	if q.waiting == 0 && q.peak > roomy {
-		q.peak, q.byRespond, q.lines = 0, nil, nil
+	if q.waiting == 0 {
+		q.shared = false
+		// A map stays as large as it has ever been, and so does a slice.
+		if q.peak > roomy {
+			q.byRespond, q.lines = nil, nil
+		}
+		q.peak = 0
 	}
 }
 
-// pass puts the tenant of r, which was granted, behind the other tenants of its class.
-func (q *queue) pass(l *line, r *request) {
-	r.class.pass(r.turn)
+// pass puts a tenant in l whose request was granted behind the other tenants of its
+// class.
+func (q *queue) pass(l *line, t *turn) {
+	t.class.pass(t)
 	q.place(l, l.first(everybody))
 }
 

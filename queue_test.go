@@ -12,8 +12,15 @@ import (
 // priority the tenants in the order of their turns.
 type naiveQueue struct {
 	requests []*request // by arrival
+	tickets  map[*request]naiveTicket
 	turns    map[naiveClass][]string
 	loading  map[*line]bool
+}
+
+// naiveTicket says where a request waits, or has waited.
+type naiveTicket struct {
+	class  naiveClass
+	tenant string
 }
 
 type naiveClass struct {
@@ -21,18 +28,29 @@ type naiveClass struct {
 	priority int
 }
 
-func (n *naiveQueue) add(r *request) {
+// newNaiveQueue returns an empty queue.
+func newNaiveQueue() naiveQueue {
+	return naiveQueue{
+		tickets: make(map[*request]naiveTicket),
+		turns:   make(map[naiveClass][]string),
+		loading: make(map[*line]bool),
+	}
+}
+
+// add makes r of a tenant wait in l.
+func (n *naiveQueue) add(l *line, r *request, tenant string) {
 	n.requests = append(n.requests, r)
-	class := naiveClass{r.line, r.priority}
-	if !slices.Contains(n.turns[class], r.tenant) {
-		n.turns[class] = append(n.turns[class], r.tenant)
+	t := naiveTicket{naiveClass{l, r.priority}, tenant}
+	n.tickets[r] = t
+	if !slices.Contains(n.turns[t.class], tenant) {
+		n.turns[t.class] = append(n.turns[t.class], tenant)
 	}
 }
 
 // remove takes r out. Its tenant leaves the turns if this was its last request.
 func (n *naiveQueue) remove(r *request) {
 	n.requests = slices.DeleteFunc(n.requests, func(o *request) bool { return o == r })
-	if !slices.ContainsFunc(n.requests, func(o *request) bool { return sameTurn(o, r) }) {
+	if !slices.ContainsFunc(n.requests, func(o *request) bool { return n.tickets[o] == n.tickets[r] }) {
 		n.leave(r)
 	}
 }
@@ -40,27 +58,22 @@ func (n *naiveQueue) remove(r *request) {
 // grant takes r out, and puts its tenant behind the others.
 func (n *naiveQueue) grant(r *request) {
 	n.remove(r)
-	if slices.Contains(n.turns[naiveClass{r.line, r.priority}], r.tenant) {
+	if t := n.tickets[r]; slices.Contains(n.turns[t.class], t.tenant) {
 		n.leave(r)
-		class := naiveClass{r.line, r.priority}
-		n.turns[class] = append(n.turns[class], r.tenant)
+		n.turns[t.class] = append(n.turns[t.class], t.tenant)
 	}
 }
 
 // leave takes the tenant of r out of the turns.
 func (n *naiveQueue) leave(r *request) {
-	class := naiveClass{r.line, r.priority}
-	n.turns[class] = slices.DeleteFunc(n.turns[class], func(tenant string) bool { return tenant == r.tenant })
-}
-
-func sameTurn(a, b *request) bool {
-	return a.line == b.line && a.priority == b.priority && a.tenant == b.tenant
+	t := n.tickets[r]
+	n.turns[t.class] = slices.DeleteFunc(n.turns[t.class], func(tenant string) bool { return tenant == t.tenant })
 }
 
 // of returns the requests of l by arrival.
 func (n *naiveQueue) of(l *line) (requests []*request) {
 	for _, r := range n.requests {
-		if r.line == l {
+		if n.tickets[r].class.line == l {
 			requests = append(requests, r)
 		}
 	}
@@ -79,12 +92,13 @@ func (n *naiveQueue) first(l *line, limit uint64) (first *request) {
 
 // before reports whether a ranks before b, a request of the same line.
 func (n *naiveQueue) before(a, b *request) bool {
+	at, bt := n.tickets[a], n.tickets[b]
 	switch {
 	case a.priority != b.priority:
 		return a.priority > b.priority
-	case a.tenant != b.tenant:
-		turns := n.turns[naiveClass{a.line, a.priority}]
-		return slices.Index(turns, a.tenant) < slices.Index(turns, b.tenant)
+	case at.tenant != bt.tenant:
+		turns := n.turns[at.class]
+		return slices.Index(turns, at.tenant) < slices.Index(turns, bt.tenant)
 	}
 	return a.arrival < b.arrival
 }
@@ -92,7 +106,7 @@ func (n *naiveQueue) before(a, b *request) bool {
 // order returns the requests of l in the order in which they would be granted if no
 // more arrived.
 func (n *naiveQueue) order(l *line) (order []*request) {
-	left := naiveQueue{requests: n.of(l), turns: make(map[naiveClass][]string)}
+	left := naiveQueue{requests: n.of(l), tickets: n.tickets, turns: make(map[naiveClass][]string)}
 	for class, turns := range n.turns {
 		left.turns[class] = slices.Clone(turns)
 	}
@@ -150,7 +164,7 @@ func newQueueTest(t *testing.T, seed uint64) *queueTest {
 	q := &queueTest{
 		T:          t,
 		rand:       rand.New(rand.NewPCG(seed, 0)),
-		naive:      naiveQueue{turns: make(map[naiveClass][]string), loading: make(map[*line]bool)},
+		naive:      newNaiveQueue(),
 		lines:      []*line{{}, {}, {}, {}},
 		priorities: []int{1, 3, 5000}[seed%3],
 		tenants:    1 + int(seed%4),
@@ -160,21 +174,19 @@ func newQueueTest(t *testing.T, seed uint64) *queueTest {
 
 // arrive makes a request wait in one of the lines.
 func (q *queueTest) arrive() *request {
-	r := &request{
-		priority: q.rand.IntN(q.priorities) - q.priorities/2,
-		tenant:   string(rune('A' + q.rand.IntN(q.tenants))),
-	}
+	r := &request{priority: q.rand.IntN(q.priorities) - q.priorities/2}
+	tenant := string(rune('A' + q.rand.IntN(q.tenants)))
 	if q.rand.IntN(4) > 0 {
 		r.req.Respond = make(chan HandlerResp)
 	}
-	return q.add(q.lines[q.rand.IntN(len(q.lines))], r)
+	return q.add(q.lines[q.rand.IntN(len(q.lines))], r, tenant)
 }
 
-// add makes r wait in l.
-func (q *queueTest) add(l *line, r *request) *request {
+// add makes r of a tenant wait in l.
+func (q *queueTest) add(l *line, r *request, tenant string) *request {
 	r.arrival = q.queue.arrive()
-	q.queue.add(l, r)
-	q.naive.add(r)
+	q.queue.add(l, r, tenant)
+	q.naive.add(l, r, tenant)
 	return r
 }
 
@@ -208,10 +220,10 @@ func (q *queueTest) remove(r *request) {
 
 // grant takes r out: its caller has taken the grant.
 func (q *queueTest) grant(r *request) {
-	l := r.line
+	l, turn := r.line(), r.turn
 	q.naive.grant(r)
 	q.queue.remove(r)
-	q.queue.pass(l, r)
+	q.queue.pass(l, turn)
 }
 
 // setLoading changes whether l is being loaded for.
@@ -342,7 +354,7 @@ func TestFind(t *testing.T) {
 	respond := make(chan HandlerResp)
 	add := func(respond chan HandlerResp) *request {
 		r := &request{arrival: q.arrive(), req: HandlerReq{Respond: respond}}
-		q.add(&l, r)
+		q.add(&l, r, "")
 		return r
 	}
 	check := func(when string, respond chan HandlerResp, want *request) {
@@ -378,7 +390,7 @@ func TestArrivalsAreNumbered(t *testing.T) {
 func TestSetLoadingTwice(t *testing.T) {
 	var q queue
 	var l line
-	q.add(&l, &request{arrival: 1})
+	q.add(&l, &request{arrival: 1}, "")
 	for _, loading := range []bool{true, true, false, false} {
 		q.setLoading(&l, loading)
 		want := 0
@@ -401,7 +413,7 @@ func TestQueueGivesMemoryBack(t *testing.T) {
 			var all []*request
 			for i := range lines {
 				r := &request{arrival: q.arrive(), req: HandlerReq{Respond: make(chan HandlerResp)}}
-				q.add(&lines[i], r)
+				q.add(&lines[i], r, "")
 				all = append(all, r)
 			}
 			for _, r := range all {

@@ -169,11 +169,11 @@ func (f *FIFO) swapStatus(m *model, s *swap) SwapStatus {
 
 // waitStatus describes r and its place in the queue.
 func (f *FIFO) waitStatus(r *request, place int) WaitStatus {
-	m := r.line.owner
+	m := r.line().owner
 	age := f.step.time().Sub(r.since)
 	status := WaitStatus{
 		Model:    m.name,
-		Tenant:   r.tenant,
+		Tenant:   r.turn.tenant,
 		Priority: r.priority,
 		Position: place,
 		Age:      age,

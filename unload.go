@@ -9,7 +9,7 @@ import (
 // cancel handles a caller that has left (R14).
 func (f *FIFO) cancel(req *HandlerReq) {
 	if r := f.queue.find(req.Respond); r != nil {
-		m := r.line.owner
+		m := r.line().owner
 		f.drop(r)
 		f.oldest(m) // Those left may have left too, without saying so.
 	}
@@ -130,7 +130,7 @@ func (f *FIFO) failAll(requests []*request, reason func(*request) error) {
 
 // dequeue makes r wait no more. The caller answers it.
 func (f *FIFO) dequeue(r *request) {
-	m := r.line.owner
+	m := r.line().owner
 	wasOldest := m.line.oldest() == r
 	f.positions.remove(r)
 	f.queue.remove(r)
@@ -147,7 +147,7 @@ func (f *FIFO) dequeue(r *request) {
 // load, that load may be in the way of others. The reservation of a model that
 // nobody waits for ends by itself; anything else holds nobody back (R14).
 func (f *FIFO) drop(r *request) {
-	l := r.line
+	l := r.line()
 	f.dequeue(r)
 	f.counters.Cancelled++
 	if l.n == 0 && l.loading {
