@@ -58,6 +58,9 @@ func (s *models) touch(m *model) {
 // sweep drops the records that have been touched, hold nothing, and are not to be
 // remembered.
 func (s *models) sweep(holds func(*model) bool) {
+	if len(s.touched) == 0 {
+		return
+	}
 	for _, m := range s.touched {
 		m.touched = false
 		if !m.remembered() && !holds(m) {
