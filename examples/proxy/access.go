@@ -7,32 +7,30 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"slices"
+	"os"
 	"strconv"
 	"strings"
 )
 
 // access decides who may.
 type access struct {
-	loopback bool // the proxy listens on this machine only
-	foreign  http.CrossOriginProtection
+	loopback bool   // the proxy listens on this machine only
+	machine  string // the name of this machine
+	pages    http.CrossOriginProtection
 }
 
 // newAccess makes the access of a proxy that listens on address.
 func newAccess(address net.Addr) *access {
 	tcp, ok := address.(*net.TCPAddr)
-	return &access{loopback: ok && tcp.IP.IsLoopback()}
+	machine, _ := os.Hostname() // Without a name of its own it has only those in hosts.
+	return &access{loopback: ok && tcp.IP.IsLoopback(), machine: machine}
 }
 
 // check returns the API key that r comes with, nil if none is needed, or the reason
 // to refuse r. The credentials are taken out of r where they were for the proxy.
 func (a *access) check(cfg *config, r *http.Request) (*keyConfig, error) {
-	if a.loopback && !ownHost(cfg, r.Host) {
-		// DNS rebinding: a name of somebody else's for this machine.
-		return nil, fmt.Errorf(`%w: %q; if it is, add it to "hosts"`, errForeignHost, shorten(r.Host))
-	}
-	if err := a.foreign.Check(r); err != nil {
-		return nil, errCrossOrigin
+	if err := a.checkPage(cfg, r); err != nil {
+		return nil, err
 	}
 	if len(cfg.Keys) == 0 {
 		return nil, nil
@@ -48,20 +46,6 @@ func (a *access) check(cfg *config, r *http.Request) (*keyConfig, error) {
 		return nil, errWrongKey
 	}
 	return key, nil
-}
-
-// ownHost reports whether a Host header names this machine.
-func ownHost(cfg *config, host string) bool {
-	name := host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		name = h
-	}
-	name = strings.Trim(strings.TrimSuffix(strings.ToLower(name), "."), "[]")
-	if ip := net.ParseIP(name); ip != nil {
-		return ip.IsLoopback()
-	}
-	own := func(h string) bool { return strings.EqualFold(h, name) || strings.EqualFold(h, host) }
-	return name == "localhost" || slices.ContainsFunc(cfg.Hosts, own)
 }
 
 // credentials returns the key that r carries: as a bearer token, as X-Api-Key, or,

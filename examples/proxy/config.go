@@ -18,10 +18,11 @@ import (
 // field. [parseConfig] makes one of a file; one that is made by hand needs
 // [config.complete]. After that it is never changed.
 type config struct {
-	Listen       string        `json:"listen"` // "127.0.0.1:8080"
-	Hosts        []string      `json:"hosts"`  // further Host headers that are ours while on loopback
-	Keys         []keyConfig   `json:"keys"`   // none: everybody may
-	Models       modelConfigs  `json:"models"` // by name
+	Listen       string        `json:"listen"`  // "127.0.0.1:8080"
+	Hosts        []string      `json:"hosts"`   // further Host headers that are ours
+	Origins      []string      `json:"origins"` // of the web pages that may use the proxy
+	Keys         []keyConfig   `json:"keys"`    // none: everybody may
+	Models       modelConfigs  `json:"models"`  // by name
 	Groups       []groupConfig `json:"groups"`
 	Queue        queueConfig   `json:"queue"`
 	MaxBody      size          `json:"maxBody"`      // of one request; "64MiB"
@@ -47,6 +48,7 @@ type modelConfig struct {
 	Aliases      []string `json:"aliases"`
 	Description  string   `json:"description"`
 	Unlisted     bool     `json:"unlisted"`     // not in /v1/models
+	TrustPages   bool     `json:"trustPages"`   // what it answers may act as a page of the proxy's
 	UseModelName string   `json:"useModelName"` // what the model is called in the body that it gets
 
 	Priority         int      `json:"priority"`

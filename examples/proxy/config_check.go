@@ -99,6 +99,23 @@ func (k *checker) checkListen() {
 			k.fault(place{"hosts", i}, `must be a host such as "proxy.lan"`)
 		}
 	}
+	for i, origin := range k.Origins {
+		if !validOrigin(origin) {
+			k.fault(place{"origins", i}, `must be an origin as browsers send it, such as "https://chat.lan": no path, no usual port, no capitals, no "*"`)
+		}
+	}
+}
+
+// validOrigin reports whether a browser may send s as the Origin of a page that has
+// one. What it never sends would silently match nothing.
+func validOrigin(s string) bool {
+	u, err := url.Parse(s)
+	unfit := func(r rune) bool { return r <= ' ' || r > '~' || r == '*' || 'A' <= r && r <= 'Z' }
+	if err != nil || u.Hostname() == "" || s != u.Scheme+"://"+u.Host || strings.ContainsFunc(s, unfit) {
+		return false
+	}
+	usual := u.Scheme == "http" && u.Port() == "80" || u.Scheme == "https" && u.Port() == "443"
+	return !usual && !strings.HasSuffix(s, ":") && validPort(cmp.Or(u.Port(), "80"))
 }
 
 // validPort reports whether port is a number that a port can have.

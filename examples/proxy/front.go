@@ -77,6 +77,9 @@ func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &caller{metrics: f.host.metrics}
 	r = withCaller(r, c)
+	if share(f.host.config(), w, r) {
+		return
+	}
 	if r.URL.Path == "/health" && r.Method == http.MethodGet {
 		f.mux.ServeHTTP(w, r)
 		return

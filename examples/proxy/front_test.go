@@ -396,33 +396,6 @@ func TestFrontKeys(t *testing.T) {
 	}
 }
 
-// TestFrontForeigners: neither another web page nor another name for this machine.
-func TestFrontForeigners(t *testing.T) {
-	f := newFrontTest(t, oneModel(func(c *config, m *modelConfig) { c.Hosts = []string{"models.lan"} }), echo, false)
-	for _, c := range []struct {
-		status int
-		header []string
-	}{
-		{200, []string{"Sec-Fetch-Site", "same-origin"}},
-		{403, []string{"Sec-Fetch-Site", "cross-site"}},
-		{403, []string{"Origin", "https://evil.example"}},
-		{200, []string{"Host", "localhost:1"}},
-		{200, []string{"Host", "[::1]"}},
-		{200, []string{"Host", "MODELS.lan:80"}},
-		{403, []string{"Host", "evil.example"}},
-		{403, []string{"Host", "localhost.evil.example"}},
-		{403, []string{"Host", "192.168.0.1"}},
-	} {
-		if resp, text := f.do("POST", "/unload?model=m", "", c.header...); resp.StatusCode != c.status {
-			t.Errorf("%q: %d %s", c.header, resp.StatusCode, text)
-		}
-	}
-	f.front.access.loopback = false
-	if resp, _ := f.do("GET", "/status", "", "Host", "anything.example"); resp.StatusCode != 200 {
-		t.Errorf("not on loopback: %d", resp.StatusCode)
-	}
-}
-
 // TestLoadingState: who waits for a stream sees why, then the stream; an error that
 // comes later is an event of it.
 func TestLoadingState(t *testing.T) {

@@ -40,6 +40,11 @@ func (h *host) newUpstream(model string, inst instance) *upstream {
 			r.SetURL(url)
 			r.SetXForwarded()
 		},
+		ModifyResponse: func(r *http.Response) error {
+			cfg := h.config().Models[model] // Of now: a reload may have changed it.
+			confine(r.Header, cfg != nil && cfg.TrustPages)
+			return nil
+		},
 		Transport:     h.transport,
 		FlushInterval: -1,
 		BufferPool:    &buffers,
