@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"strconv"
@@ -30,7 +32,7 @@ type config struct {
 	DrainTimeout duration      `json:"drainTimeout"` // how long requests in flight may go on at the end; "30s"
 	Preload      []string      `json:"preload"`      // models to load at the start, in this order
 
-	aliases map[string]string // alias to model, set by complete
+	aliases map[string]string // alias to model, set by fill
 }
 
 // modelConfig is one model.
@@ -40,6 +42,7 @@ type modelConfig struct {
 	Env         map[string]string `json:"env"`         // added to the environment of the proxy; replaced as in command
 	Dir         string            `json:"dir"`         // working directory; relative to the folder of the file
 	URL         string            `json:"url"`         // where it answers; "http://127.0.0.1:${PORT}"
+	APIKeyEnv   string            `json:"apiKeyEnv"`   // environment variable whose value it wants as bearer token
 	Health      string            `json:"health"`      // path that answers 200 when ready; "/health"
 	LoadTimeout duration          `json:"loadTimeout"` // "5m"
 	StopTimeout duration          `json:"stopTimeout"` // SIGTERM to SIGKILL; "10s"
@@ -56,6 +59,23 @@ type modelConfig struct {
 	Capacity         int      `json:"capacity"`    // 0: no limit
 	SendLoadingState bool     `json:"sendLoadingState"`
 	QueueTimeout     duration `json:"queueTimeout"` // 0: that of queue
+
+	secretEnv []string // variables that its process must not have, set by fill
+}
+
+// authorize sets the Authorization that the model at u wants to see, if it wants one.
+func (m *modelConfig) authorize(r *http.Request, u *url.URL) {
+	if m.APIKeyEnv != "" {
+		r.Header.Set("Authorization", "Bearer "+os.Getenv(m.APIKeyEnv))
+	} else if u.User != nil {
+		password, _ := u.User.Password()
+		r.SetBasicAuth(u.User.Username(), password)
+	}
+}
+
+// shownURL returns u without what may be a secret in it.
+func shownURL(u *url.URL) string {
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }
 
 // modelConfigs are the models by name.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"net/url"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -35,7 +36,9 @@ func (c *config) fill() {
 	c.MaxHeld = cmp.Or(c.MaxHeld, 256<<20)
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, seconds(30))
 	c.aliases = make(map[string]string)
+	secretEnv := c.secretEnv()
 	for name, m := range c.Models {
+		m.secretEnv = secretEnv
 		m.URL = cmp.Or(m.URL, "http://127.0.0.1:${PORT}")
 		m.Health = cmp.Or(m.Health, "/health")
 		m.LoadTimeout = cmp.Or(m.LoadTimeout, seconds(300))
@@ -44,6 +47,23 @@ func (c *config) fill() {
 			c.aliases[alias] = name
 		}
 	}
+}
+
+// secretEnv returns the names of the environment variables that hold keys.
+func (c *config) secretEnv() (names []string) {
+	add := func(name string) {
+		if name != "" {
+			names = append(names, name)
+		}
+	}
+	for _, k := range c.Keys {
+		add(k.KeyEnv)
+	}
+	for _, m := range c.Models {
+		add(m.APIKeyEnv)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // anchor makes each relative dir one that begins in the folder of file.
@@ -163,7 +183,6 @@ func (k *checker) checkKeys() {
 }
 
 func (k *checker) checkKey(at place, key keyConfig) {
-	unfit := func(r rune) bool { return r <= ' ' || r > '~' }
 	switch {
 	case key.Name == "":
 		k.fault(at.in("name"), "must not be empty")
@@ -171,15 +190,24 @@ func (k *checker) checkKey(at place, key keyConfig) {
 		k.fault(at.in("key"), "either key or keyEnv must be set, not both")
 	case key.value() == "":
 		k.fault(at.in("keyEnv"), "names an environment variable that is not set")
-	case strings.ContainsFunc(key.value(), unfit):
-		k.fault(at, "the key has spaces, or characters beyond ASCII, which a request cannot send")
+	case strings.ContainsFunc(key.value(), unfitForKey):
+		k.fault(at, unfitKey)
 	}
 }
+
+const unfitKey = "the key has spaces, or characters beyond ASCII, which a request cannot send"
+
+func unfitForKey(r rune) bool { return r <= ' ' || r > '~' }
 
 func (k *checker) checkModel(at place, name string, m *modelConfig) {
 	k.checkName(at, name)
 	k.checkCommands(at, name, m)
 	k.checkURL(at, name, m)
+	if m.APIKeyEnv != "" && os.Getenv(m.APIKeyEnv) == "" {
+		k.fault(at.in("apiKeyEnv"), "names an environment variable that is not set")
+	} else if strings.ContainsFunc(os.Getenv(m.APIKeyEnv), unfitForKey) {
+		k.fault(at.in("apiKeyEnv"), unfitKey)
+	}
 	k.checkNotNegative(at, "loadTimeout", m.LoadTimeout)
 	k.checkNotNegative(at, "stopTimeout", m.StopTimeout)
 	k.checkNotNegative(at, "ttl", m.TTL)

@@ -282,7 +282,7 @@ func TestConfigFields(t *testing.T) {
 			Dir: "/tmp", URL: "https://h:1/${MODEL}", Health: "/h?q=1",
 			LoadTimeout: duration(1500 * time.Millisecond), StopTimeout: seconds(2), TTL: seconds(3),
 			Aliases: []string{"a"}, Description: "d", Unlisted: true, UseModelName: "n",
-			Priority: -4, Concurrency: 5, Capacity: 6, SendLoadingState: true, QueueTimeout: seconds(7),
+			Priority: -4, Concurrency: 5, Capacity: 6, SendLoadingState: true, QueueTimeout: seconds(7), secretEnv: []string{"PROXY_KEY_BOB"},
 		}},
 		Groups:  []groupConfig{{Name: "g", Members: []string{"org/alpha"}, Swap: true, Exclusive: true, Persistent: true}},
 		Queue:   queueConfig{MaxQueue: 8, Timeout: seconds(9), Patience: seconds(-1), Cooldown: seconds(10)},

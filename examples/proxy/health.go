@@ -69,6 +69,7 @@ func (c *child) probe(ctx context.Context) error {
 	if err != nil {
 		return errors.New("health: not a URL")
 	}
+	c.cfg.authorize(req, c.addr)
 	resp, err := prober.Do(req)
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.cfg.Health, errors.Unwrap(err)) // Without the URL.

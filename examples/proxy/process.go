@@ -68,7 +68,7 @@ func (p *process) spawn(ctx context.Context) (c *child, err error) {
 	if err != nil {
 		return nil, err
 	}
-	p.out.begin(p.log, fmt.Sprintf("[starting at %s]", c.addr.Redacted()))
+	p.out.begin(p.log, fmt.Sprintf("[starting at %s]", shownURL(c.addr)))
 	if c.job, err = startJob(cmd, p.out); err != nil {
 		p.out.mark(fmt.Sprintf("[%v]", err))
 		return nil, err
@@ -129,7 +129,11 @@ func (c *child) command(words []string) (*exec.Cmd, error) {
 			return nil, fmt.Errorf("working directory: %w", err) // Else it would seem that the program is missing.
 		}
 	}
-	cmd.Env = cmd.Environ() // With a PWD that is Dir.
+	// With a PWD that is Dir, and without the keys of the proxy.
+	cmd.Env = slices.DeleteFunc(cmd.Environ(), func(variable string) bool {
+		name, _, _ := strings.Cut(variable, "=")
+		return slices.ContainsFunc(c.cfg.secretEnv, func(s string) bool { return strings.EqualFold(s, name) })
+	})
 	for _, name := range slices.Sorted(maps.Keys(c.cfg.Env)) {
 		value, err := expand(c.cfg.Env[name], c.vars)
 		if err != nil {

@@ -102,6 +102,8 @@ func (c *modelConfig) processPart() modelConfig {
 		Env:         c.Env,
 		Dir:         c.Dir,
 		URL:         c.URL,
+		APIKeyEnv:   c.APIKeyEnv,
+		secretEnv:   c.secretEnv,
 		Health:      c.Health,
 		LoadTimeout: c.LoadTimeout,
 		StopTimeout: c.StopTimeout,

@@ -54,7 +54,7 @@ func (m *model) status() modelStatus {
 		Outdated:    m.next != nil || m.removed,
 	}
 	if m.inst != nil {
-		s.URL = m.inst.url().String()
+		s.URL = shownURL(m.inst.url())
 	}
 	return s
 }

@@ -178,9 +178,9 @@ func (h *host) settle(s *swap) {
 	switch {
 	case s.err == nil && m.inst != nil && m.state == scheduler.StateStarting:
 		m.lastError = ""
-		m.upstream = h.newUpstream(m.name, m.inst)
+		m.upstream = h.newUpstream(m.name, m.cfg, m.inst)
 		h.set(m, scheduler.StateReady)
-		h.log.Info("model ready", "model", m.name, "url", m.inst.url().String(), "load", time.Since(s.started))
+		h.log.Info("model ready", "model", m.name, "url", shownURL(m.inst.url()), "load", time.Since(s.started))
 		return
 	case s.err != nil:
 		m.lastError = s.err.Error()

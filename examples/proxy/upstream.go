@@ -32,13 +32,14 @@ type upstream struct {
 }
 
 // newUpstream makes the upstream of inst, the instance of a model.
-func (h *host) newUpstream(model string, inst instance) *upstream {
+func (h *host) newUpstream(model string, cfg *modelConfig, inst instance) *upstream {
 	url := inst.url()
 	u := &upstream{model: model, inst: inst}
 	u.Handler = &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(url)
 			r.SetXForwarded()
+			cfg.authorize(r.Out, url)
 		},
 		ModifyResponse: func(r *http.Response) error {
 			cfg := h.config().Models[model] // Of now: a reload may have changed it.
