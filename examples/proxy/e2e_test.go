@@ -425,7 +425,7 @@ func TestWrongArguments(t *testing.T) {
 		{[]string{"extra"}, 2, "extra"},
 		{[]string{"-config", "does-not-exist.json"}, 1, "does-not-exist.json"},
 		{[]string{"-config", writeConfig(t, `{}`)}, 1, "models.json"},
-		{[]string{"-listen", strings.TrimPrefix(busy.url, "http://")}, 1, "in use"},
+		{[]string{"-listen", strings.TrimPrefix(busy.url, "http://")}, 1, "in use; -listen HOST:PORT takes another"},
 		{[]string{"-listen", "nowhere"}, 1, "nowhere"},
 		{[]string{"-h"}, 0, "-config"},
 	} {

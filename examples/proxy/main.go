@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -13,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -40,6 +42,14 @@ func proxyMain(args []string, stdout, stderr io.Writer, signals <-chan os.Signal
 	} else if err != nil {
 		return 2
 	}
+	switch {
+	case o.version:
+		version, revision := build()
+		fmt.Fprintln(stdout, "proxy", version, revision, runtime.Version())
+		return 0
+	case o.check:
+		return checkConfig(o, stdout, stderr)
+	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: o.level}))
 	p, err := startProxy(o, log)
 	if err != nil {
@@ -52,9 +62,11 @@ func proxyMain(args []string, stdout, stderr io.Writer, signals <-chan os.Signal
 
 // options are the command line.
 type options struct {
-	listen string // "": as the configuration says
-	file   string // "": the demo
-	level  slog.Level
+	listen  string // "": as the configuration says
+	file    string // "": the demo
+	level   slog.Level
+	check   bool // only the configuration
+	version bool // only say it
 }
 
 func parseOptions(args []string, stderr io.Writer) (o options, err error) {
@@ -63,6 +75,8 @@ func parseOptions(args []string, stderr io.Writer) (o options, err error) {
 	f.StringVar(&o.listen, "listen", "", "address to listen on, `HOST:PORT`; port 0 takes a free one (default 127.0.0.1:8080)")
 	f.StringVar(&o.file, "config", "", "configuration `FILE` (JSON); without one there are three demo models")
 	f.TextVar(&o.level, "log", slog.LevelInfo, "lowest `LEVEL` of what is logged: debug, info, warn or error")
+	f.BoolVar(&o.check, "check", false, "check the configuration, print warnings, and exit: 0 if it can be used, 1 if not")
+	f.BoolVar(&o.version, "version", false, "print the version and exit")
 	if err = f.Parse(args); err == nil && f.NArg() > 0 {
 		err = fmt.Errorf("unexpected argument %q", f.Arg(0))
 		fmt.Fprintln(stderr, err)
@@ -71,15 +85,31 @@ func parseOptions(args []string, stderr io.Writer) (o options, err error) {
 }
 
 // config reads the configuration that o names.
-func (o options) config() (*config, error) {
+func (o options) config() (cfg *config, err error) {
 	if o.file == "" {
-		return demoConfig(), nil
-	}
-	data, err := os.ReadFile(o.file)
-	if err != nil {
+		cfg = demoConfig()
+	} else if data, err := os.ReadFile(o.file); err != nil {
+		return nil, err
+	} else if cfg, err = parseConfig(o.file, data); err != nil {
 		return nil, err
 	}
-	return parseConfig(o.file, data)
+	cfg.Listen = cmp.Or(o.listen, cfg.Listen)
+	return cfg, nil
+}
+
+// checkConfig says what is wrong in the configuration that o names, and returns the
+// exit code.
+func checkConfig(o options, stdout, stderr io.Writer) int {
+	cfg, err := o.config()
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return 1
+	}
+	for _, warning := range cfg.warnings() {
+		fmt.Fprintln(stdout, "warning:", warning)
+	}
+	fmt.Fprintln(stdout, "the configuration can be used")
+	return 0
 }
 
 // proxy is a running proxy.
@@ -99,13 +129,11 @@ func startProxy(o options, log *slog.Logger) (*proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.listen == "" {
-		o.listen = cfg.Listen
-	}
-	listener, err := net.Listen("tcp", o.listen)
+	listener, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w; -listen HOST:PORT takes another address", err)
 	}
+	warn(log, cfg)
 	h, err := newHost(cfg, log, newProcess)
 	if err != nil {
 		listener.Close()
@@ -176,6 +204,14 @@ func (p *proxy) reload() {
 		return
 	}
 	p.log.Info("configuration reloaded", "file", p.options.file)
+	warn(p.log, cfg)
+}
+
+// warn logs what is doubtful in cfg.
+func warn(log *slog.Logger, cfg *config) {
+	for _, warning := range cfg.warnings() {
+		log.Warn("doubtful configuration", "warning", warning)
+	}
 }
 
 // end ends the proxy gracefully: nobody new, those in flight may finish, then

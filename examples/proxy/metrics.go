@@ -133,7 +133,8 @@ func (m *metrics) text(s status, held int64) []byte {
 	e.single("gauge", "proxy_held_bytes", "Size of the request bodies held while their requests wait.", float64(held))
 	e.single("gauge", "process_start_time_seconds", "When the proxy was started, since 1970.", float64(m.started.UnixMilli())/1000)
 	e.begin("gauge", "proxy_build_info", "Of what the proxy was built; always 1.")
-	e.sample(1, "go", runtime.Version(), "revision", revision())
+	_, revision := build()
+	e.sample(1, "go", runtime.Version(), "revision", revision)
 	return e.Bytes()
 }
 
@@ -264,16 +265,17 @@ func indicator(is bool) float64 {
 	return 0
 }
 
-// revision returns the revision of the source, if the build recorded it.
-func revision() string {
-	build, ok := debug.ReadBuildInfo()
+// build returns the version and the revision of the source, as far as the build has
+// recorded them.
+func build() (version, revision string) {
+	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return ""
+		return "", ""
 	}
-	for _, setting := range build.Settings {
+	for _, setting := range info.Settings {
 		if setting.Key == "vcs.revision" {
-			return setting.Value
+			revision = setting.Value
 		}
 	}
-	return ""
+	return info.Main.Version, revision
 }

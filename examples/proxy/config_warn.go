@@ -1,0 +1,44 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+)
+
+// warnings returns what is allowed in c, whose defaults are filled in, but hardly meant.
+func (c *config) warnings() (all []string) {
+	warn := func(at place, format string, args ...any) {
+		all = append(all, fault{at: at, text: fmt.Sprintf(format, args...)}.Error())
+	}
+	if host, _, _ := net.SplitHostPort(c.Listen); !isLoopback(host) && len(c.Keys) == 0 {
+		warn(place{"listen"}, "is open to other machines, and there are no keys: whoever reaches it may use every model and stop it")
+	}
+	if c.MaxBody > c.MaxHeld {
+		warn(place{"maxBody"}, "is %v, but a request of more than maxHeld, which is %v, is refused whenever it has to wait", c.MaxBody, c.MaxHeld)
+	}
+	grouped := make(map[string]bool)
+	for _, g := range c.Groups {
+		for _, model := range g.Members {
+			grouped[model] = true
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Models)) {
+		m, at := c.Models[name], place{"models", name}
+		if len(c.Groups) > 0 && !grouped[name] {
+			warn(at, "is in no group: loading it stops all models but the persistent ones")
+		}
+		if strings.Contains(m.URL, "${PORT}") && !m.tellsPort() {
+			warn(at, "the process is not told ${PORT}, at which url expects it")
+		}
+	}
+	return all
+}
+
+// tellsPort reports whether the process of m can know the port that was chosen for it.
+func (m *modelConfig) tellsPort() bool {
+	words := slices.AppendSeq(slices.Clone(m.Command), maps.Values(m.Env))
+	return slices.ContainsFunc(words, func(word string) bool { return strings.Contains(word, "${PORT}") })
+}
