@@ -37,7 +37,7 @@ type config struct {
 
 // modelConfig is one model.
 type modelConfig struct {
-	Command     []string          `json:"command"`     // "${PORT}" and "${MODEL}" are replaced in every word
+	Command     []string          `json:"command"`     // none: the model is elsewhere, at URL; "${PORT}" and "${MODEL}" are replaced in every word
 	StopCommand []string          `json:"stopCommand"` // run instead of SIGTERM; "${PID}" too
 	Env         map[string]string `json:"env"`         // added to the environment of the proxy; replaced as in command
 	Dir         string            `json:"dir"`         // working directory; relative to the folder of the file
@@ -134,11 +134,39 @@ func (c *config) queueTimeout(model string) time.Duration {
 	return time.Duration(c.Queue.Timeout)
 }
 
-// swapper makes the policy that the groups describe.
+// remote reports whether m, whose defaults are filled in, has no process here: a url
+// without ${PORT}, and no command.
+func (m *modelConfig) remote() bool {
+	return len(m.Command) == 0 && !strings.Contains(m.URL, "${PORT}")
+}
+
+// grouped returns the models that are in a group.
+func (c *config) grouped() map[string]bool {
+	grouped := make(map[string]bool)
+	for _, g := range c.Groups {
+		for _, model := range g.Members {
+			grouped[model] = true
+		}
+	}
+	return grouped
+}
+
+// swapper makes the policy that the groups describe. Remote models take no memory here,
+// so those in no group form one of their own that stops nobody and stays.
 func (c *config) swapper() (*scheduler.GroupSwapper, error) {
 	groups := make([]scheduler.Group, len(c.Groups))
 	for i, g := range c.Groups {
 		groups[i] = scheduler.Group(g)
+	}
+	grouped := c.grouped()
+	apart := scheduler.Group{Persistent: true} // Without a name, which all others have.
+	for name, m := range c.Models {
+		if m.remote() && !grouped[name] {
+			apart.Members = append(apart.Members, name)
+		}
+	}
+	if len(apart.Members) > 0 {
+		groups = append(groups, apart)
 	}
 	return scheduler.NewGroupSwapper(groups...)
 }

@@ -40,6 +40,9 @@ func (c *config) fill() {
 	for name, m := range c.Models {
 		m.secretEnv = secretEnv
 		m.URL = cmp.Or(m.URL, "http://127.0.0.1:${PORT}")
+		if m.remote() {
+			m.Health = cmp.Or(m.Health, noHealth)
+		}
 		m.Health = cmp.Or(m.Health, "/health")
 		m.LoadTimeout = cmp.Or(m.LoadTimeout, seconds(300))
 		m.StopTimeout = cmp.Or(m.StopTimeout, seconds(10))
@@ -238,7 +241,7 @@ func (k *checker) checkName(at place, name string) {
 func (k *checker) checkCommands(at place, name string, m *modelConfig) {
 	vars := map[string]string{"PORT": "1", "MODEL": name}
 	k.checkWords(at.in("command"), m.Command, vars)
-	if len(m.Command) == 0 || m.Command[0] == "" {
+	if !m.remote() && (len(m.Command) == 0 || m.Command[0] == "") {
 		k.fault(at.in("command"), "must name a program")
 	}
 	for _, key := range slices.Sorted(maps.Keys(m.Env)) {
@@ -280,8 +283,8 @@ func (k *checker) checkURL(at place, name string, m *modelConfig) {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || !validPort(cmp.Or(u.Port(), "80")) {
 		k.fault(at.in("url"), `must be a URL such as "http://127.0.0.1:${PORT}"`)
 	}
-	if _, err := url.ParseRequestURI(m.Health); err != nil || m.Health[0] != '/' {
-		k.fault(at.in("health"), `must be a path such as "/health"`)
+	if _, err := url.ParseRequestURI(m.Health); m.Health != noHealth && (err != nil || m.Health[0] != '/') {
+		k.fault(at.in("health"), `must be a path such as "/health", or "none"`)
 	}
 }
 

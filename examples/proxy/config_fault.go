@@ -66,6 +66,9 @@ func (d *document) err() error {
 	slices.SortStableFunc(d.faults, func(a, b fault) int {
 		return cmp.Or(cmp.Compare(a.offset, b.offset), cmp.Compare(a.text, b.text))
 	})
+	d.faults = slices.CompactFunc(d.faults, func(a, b fault) bool { // Each model has the faults of defaults.
+		return a.offset == b.offset && a.Error() == b.Error()
+	})
 	var errs []error
 	for _, f := range d.faults[:min(len(d.faults), maxFaults)] {
 		errs = append(errs, fmt.Errorf("%s:%d: %w", d.name, d.line(f.offset), f))

@@ -30,12 +30,13 @@ func parseConfig(file string, data []byte) (*config, error) {
 	d := &document{name: file, data: data}
 	c := new(config)
 	if root := d.read(); root != nil {
+		d.spread(root)
 		d.decode(root, reflect.ValueOf(c).Elem())
 		c.fill()
 		c.anchor(file)
 		for _, f := range c.check() {
-			if n, broken := root.find(f.at); !broken {
-				f.offset = n.start
+			if n, rest, broken := root.find(f.at); !broken {
+				f.at, f.offset = append(n.place(), rest...), n.start // It may be in defaults.
 				d.faults = append(d.faults, f)
 			}
 		}
@@ -63,11 +64,11 @@ func (n *node) place() place {
 	return n.parent.place().in(n.key)
 }
 
-// find returns the node at p or, if there is none, the last one on the way to it,
-// and whether one of these could not be decoded: whatever else is wrong there may
-// be only because of that.
-func (n *node) find(p place) (last *node, broken bool) {
-	for _, part := range p {
+// find returns the node at p or, if there is none, the last one on the way to it and
+// the rest of the way. Broken: that node could not be decoded, and whatever else is wrong
+// there may be only because of that.
+func (n *node) find(p place) (last *node, rest place, broken bool) {
+	for i, part := range p {
 		var next *node
 		switch v := n.value.(type) {
 		case map[string]*node:
@@ -79,11 +80,11 @@ func (n *node) find(p place) (last *node, broken bool) {
 			}
 		}
 		if next == nil {
-			break
+			return n, p[i:], n.broken
 		}
 		n = next
 	}
-	return n, n.broken
+	return n, nil, n.broken
 }
 
 // kind says what n is, without what it says: that may be a secret.

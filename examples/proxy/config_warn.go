@@ -19,19 +19,17 @@ func (c *config) warnings() (all []string) {
 	if c.MaxBody > c.MaxHeld {
 		warn(place{"maxBody"}, "is %v, but a request of more than maxHeld, which is %v, is refused whenever it has to wait", c.MaxBody, c.MaxHeld)
 	}
-	grouped := make(map[string]bool)
-	for _, g := range c.Groups {
-		for _, model := range g.Members {
-			grouped[model] = true
-		}
-	}
+	grouped := c.grouped()
 	for _, name := range slices.Sorted(maps.Keys(c.Models)) {
 		m, at := c.Models[name], place{"models", name}
-		if len(c.Groups) > 0 && !grouped[name] {
+		if len(c.Groups) > 0 && !grouped[name] && !m.remote() {
 			warn(at, "is in no group: loading it stops all models but the persistent ones")
 		}
 		if strings.Contains(m.URL, "${PORT}") && !m.tellsPort() {
 			warn(at, "the process is not told ${PORT}, at which url expects it")
+		}
+		if m.remote() && (len(m.Env) > 0 || m.Dir != "" || len(m.StopCommand) > 0) {
+			warn(at, "env, dir and stopCommand mean nothing without a command")
 		}
 	}
 	return all

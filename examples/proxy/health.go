@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// noHealth as the health of a model: it is ready at once.
+const noHealth = "none"
+
 const probeTimeout = 2 * time.Second // of one try
 
 // prober asks for the health of models. It keeps no connection and follows no
@@ -23,32 +26,32 @@ var prober = &http.Client{
 	},
 }
 
-// poll waits until the child is healthy, and returns nil. Once its process has
-// ended or ctx has, it returns what was wrong last.
+// poll waits until the model at u, which was started then, is healthy, and returns nil.
+// Once gone is closed or ctx has ended, it returns what was wrong last.
 //
 // The pauses grow with the time that the load has taken, so that it is noticed to
 // be over at most a tenth too late, and the log of a big model has few polls in it.
-func (c *child) poll(ctx context.Context) error {
+func (m *modelConfig) poll(ctx context.Context, u *url.URL, started time.Time, gone <-chan struct{}) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
 		select {
-		case <-c.job.ended: // So that no try outlives the process.
+		case <-gone: // So that no try outlives the process.
 			cancel()
 		case <-ctx.Done():
 		}
 	}()
 	last := errors.New("no answer yet")
 	for ctx.Err() == nil {
-		err := c.probe(ctx)
+		err := m.probe(ctx, u)
 		if err == nil {
 			return nil
 		}
 		if ctx.Err() != nil {
-			break // It was not the child's fault.
+			break // It was not the model's fault.
 		}
 		last = err
-		pause := min(max(time.Since(c.started)/10, 20*time.Millisecond), time.Second)
+		pause := min(max(time.Since(started)/10, 20*time.Millisecond), time.Second)
 		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:
@@ -59,24 +62,27 @@ func (c *child) poll(ctx context.Context) error {
 	return last
 }
 
-// probe asks once.
-func (c *child) probe(ctx context.Context) error {
-	if c.cfg.Health == "" {
-		return connect(ctx, c.addr)
+// probe asks the model at u once.
+func (m *modelConfig) probe(ctx context.Context, u *url.URL) error {
+	switch m.Health {
+	case noHealth:
+		return nil
+	case "":
+		return connect(ctx, u)
 	}
-	target := strings.TrimSuffix(c.addr.String(), "/") + c.cfg.Health
+	target := strings.TrimSuffix(u.String(), "/") + m.Health
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
 		return errors.New("health: not a URL")
 	}
-	c.cfg.authorize(req, c.addr)
+	m.authorize(req, u)
 	resp, err := prober.Do(req)
 	if err != nil {
-		return fmt.Errorf("%s: %w", c.cfg.Health, errors.Unwrap(err)) // Without the URL.
+		return fmt.Errorf("%s: %w", m.Health, errors.Unwrap(err)) // Without the URL.
 	}
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", c.cfg.Health, resp.Status)
+		return fmt.Errorf("%s: %s", m.Health, resp.Status)
 	}
 	return nil
 }

@@ -134,7 +134,7 @@ func startProxy(o options, log *slog.Logger) (*proxy, error) {
 		return nil, fmt.Errorf("%w; -listen HOST:PORT takes another address", err)
 	}
 	warn(log, cfg)
-	h, err := newHost(cfg, log, newProcess)
+	h, err := newHost(cfg, log, newBackend)
 	if err != nil {
 		listener.Close()
 		return nil, err

@@ -170,7 +170,7 @@ func (c *child) ready(ctx context.Context) error {
 		ctx, cancel = context.WithDeadlineCause(ctx, c.started.Add(timeout), late)
 		defer cancel()
 	}
-	unhealthy := c.poll(ctx)
+	unhealthy := c.cfg.poll(ctx, c.addr, c.started, c.job.ended)
 	select {
 	case <-c.job.ended: // Even if something answers.
 		return c.endedEarly(ctx)
