@@ -10,6 +10,8 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/url"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -259,15 +261,39 @@ func (f *found) rename(r *http.Request, name string) error {
 	return nil
 }
 
-// splitUpstream splits the path of /upstream/MODEL/REST. Names may have slashes:
-// the longest that is known counts.
+// splitUpstream splits the path of /upstream/MODEL/REST, which is escaped as it came,
+// and so is the rest. Names may have slashes, escaped or not: the longest that is
+// known counts.
+//
+// The rest never leads out of the base path of the model's URL, whatever it is that
+// the model takes for a slash.
 func splitUpstream(cfg *config, path string) (model, rest string, err error) {
 	path = strings.TrimPrefix(path, "/upstream/")
-	for end := len(path); end > 0; end = strings.LastIndexByte(path[:end], '/') {
-		if model, ok := cfg.resolve(path[:end]); ok {
-			return model, "/" + strings.TrimPrefix(path[end:], "/"), nil
+	end := len(path)
+	if end > 3*longestName { // No name is that long, and each try costs its length.
+		end = strings.LastIndexByte(path[:3*longestName], '/')
+	}
+	for ; end > 0; end = strings.LastIndexByte(path[:end], '/') {
+		name, err := url.PathUnescape(path[:end])
+		model, ok := cfg.resolve(name)
+		if err != nil || !ok {
+			continue
 		}
+		rest = "/" + strings.TrimPrefix(path[end:], "/")
+		plain, err := url.PathUnescape(rest)
+		if err != nil || slices.ContainsFunc(strings.FieldsFunc(plain, isSlash), leadsOut) {
+			return "", "", badRequest(`the path must not have ".."`)
+		}
+		return model, unfit.ReplaceAllStringFunc(rest, url.PathEscape), nil
 	}
 	name, _, _ := strings.Cut(path, "/")
 	return "", "", fmt.Errorf("%w: %q", scheduler.ErrModelNotFound, name)
 }
+
+// unfit is what no URL has in its path unless it is escaped.
+var unfit = regexp.MustCompile(`[^!$%&'()*+,;=:@/A-Za-z0-9._~\[\]-]`)
+
+func isSlash(r rune) bool { return r == '/' || r == '\\' }
+
+// leadsOut reports whether a part of a path goes up, with parameters or without.
+func leadsOut(part string) bool { return part == ".." || strings.HasPrefix(part, "..;") }

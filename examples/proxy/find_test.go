@@ -339,12 +339,17 @@ func TestSplitUpstream(t *testing.T) {
 		{"a/", "a", "/"},
 		{"a/v1/chat", "a", "/v1/chat"},
 		{"a//v1", "a", "//v1"},
+		{"a/v1%2Fchat%2fx", "a", "/v1%2Fchat%2fx"},
+		{"a/x%2Fy\"<ü", "a", "/x%2Fy%22%3C%C3%BC"},
+		{"a/./v1/...", "a", "/./v1/..."},
+		{"a%2Fv1", "", ""},
+		{strings.Repeat("a/", 20_000), "a", "/" + strings.Repeat("a/", 19_999)},
 		{"a/org/a", "a", "/org/a"},
 		{"org/b", "org", "/b"},
 		{"org/a", "org/a", "/"},
 		{"org/a/b/", "org/a", "/b/"},
 		{"org%2Fa/v1", "org/a", "/v1"},
-		{"%C3%BC%20b/x%20y", "ü b", "/x y"},
+		{"%C3%BC%20b/x%20y", "ü b", "/x%20y"},
 		{"x/y/z", "a", "/z"},
 		{"gpt/v1", "org/a", "/v1"},
 		{"deep/er/x/v1", "deep/er/x", "/v1"},
@@ -358,10 +363,26 @@ func TestSplitUpstream(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		model, rest, err := splitUpstream(cfg, u.Path)
+		model, rest, err := splitUpstream(cfg, rawPath(u))
 		if model != tt.model || rest != tt.rest || errors.Is(err, scheduler.ErrModelNotFound) != (tt.model == "") {
 			t.Errorf("%s: %q, %q, %v", tt.path, model, rest, err)
 		}
+	}
+}
+
+// TestSplitUpstreamStaysInside: no way of writing ".." leads out of the base path.
+func TestSplitUpstreamStaysInside(t *testing.T) {
+	cfg := &config{Models: modelConfigs{"a": {}}}
+	for _, rest := range []string{
+		"..", "../", "x/../../y", "%2e%2e/x", "x/%2E./y", "x%2F..%2fy", "x%2f%2e%2e", `..\x`, "x%5C..%5cy", "..;a=b/x", "..%3b/x",
+	} {
+		var bad badRequestError
+		if model, _, err := splitUpstream(cfg, "/upstream/a/"+rest); !errors.As(err, &bad) {
+			t.Errorf("%s: %q, %v", rest, model, err)
+		}
+	}
+	if _, rest, err := splitUpstream(cfg, "/upstream/a/%252e%252e/..x/x.."); err != nil || rest != "/%252e%252e/..x/x.." {
+		t.Errorf("%q, %v", rest, err)
 	}
 }
 

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -54,7 +56,6 @@ func newFront(h *host, address net.Addr, log *slog.Logger) http.Handler {
 	for _, path := range apiPaths {
 		f.mux.HandleFunc(path, f.api)
 	}
-	f.mux.HandleFunc("/upstream/", f.upstream)
 	f.mux.HandleFunc("GET /v1/models", f.models)
 	f.mux.HandleFunc("GET /v1/models/{model...}", f.model)
 	f.mux.HandleFunc("GET /health", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "ok") })
@@ -94,8 +95,12 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // route passes r on to the handler of its path. If there is none the mux would say so
-// in plain text.
+// in plain text, and the path of an upstream it would clean.
 func (f *front) route(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(rawPath(r.URL), "/upstream/") {
+		f.upstream(w, r)
+		return
+	}
 	if _, pattern := f.mux.Handler(r); pattern != "" {
 		f.mux.ServeHTTP(w, r)
 		return
@@ -150,18 +155,22 @@ func (f *front) api(w http.ResponseWriter, r *http.Request) {
 // beginning. That may be a websocket.
 func (f *front) upstream(w http.ResponseWriter, r *http.Request) {
 	cfg := f.host.config()
-	model, rest, err := splitUpstream(cfg, r.URL.Path)
+	model, rest, err := splitUpstream(cfg, rawPath(r.URL))
 	if err != nil {
 		writeError(w, r, err)
 		return
 	}
-	url := *r.URL
-	url.Path, url.RawPath = rest, ""
-	r.URL = &url
+	to := *r.URL
+	to.RawPath = rest
+	to.Path, _ = url.PathUnescape(rest) // It has been tried.
+	r.URL = &to
 	b := newBody(w, r, &f.held, cfg)
 	defer b.finish()
 	f.serve(w, r, cfg, model, b)
 }
+
+// rawPath returns the path of u, which has been parsed, as it was written.
+func rawPath(u *url.URL) string { return cmp.Or(u.RawPath, u.EscapedPath()) }
 
 // serve waits until the model may serve r, and lets it.
 func (f *front) serve(w http.ResponseWriter, r *http.Request, cfg *config, model string, b *body) {

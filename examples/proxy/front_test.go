@@ -57,6 +57,7 @@ type frontTest struct {
 	server *httptest.Server
 	gate   chan error
 	log    *lockedBuffer
+	at     *url.URL // of the model
 }
 
 // newFrontTest makes one of the models in cfg, all of them served by model. With
@@ -71,7 +72,7 @@ func newFrontTest(t *testing.T, cfg *config, model http.HandlerFunc, load bool) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &frontTest{t: t, gate: make(chan error, 100), log: &lockedBuffer{}}
+	f := &frontTest{t: t, gate: make(chan error, 100), log: &lockedBuffer{}, at: at}
 	log := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	f.host, err = newHost(cfg, log, func(string, *modelConfig, *output, *slog.Logger) backend {
 		if load {
@@ -254,6 +255,34 @@ func TestFrontPassesOn(t *testing.T) {
 	}
 	if resp, _ := f.do("GET", "/v1/models/al/ias", ""); resp.StatusCode != 200 {
 		t.Errorf("an unlisted model by name: %d", resp.StatusCode)
+	}
+}
+
+// TestFrontPassesOnThePath: as it came, below the base path of the model's URL.
+func TestFrontPassesOnThePath(t *testing.T) {
+	for _, base := range []string{"", "/", "/base", "/b%2Fa%3Fse/"} {
+		f := newFrontTest(t, oneModel(nil), func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.RequestURI) }, false)
+		u, err := url.Parse(base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.at.Path, f.at.RawPath = u.Path, u.RawPath
+		for _, path := range []string{"/", "/x", "//x//y/", "/a%2Fb", "/%61?", "/x?a=%zz;b&c", "/a%2Fb%22c?%2", "/./x"} {
+			conn, err := net.Dial("tcp", f.server.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintf(conn, "GET /upstream/m%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", path)
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, _ := io.ReadAll(resp.Body)
+			conn.Close()
+			if want := strings.TrimSuffix(base, "/") + path; string(text) != want {
+				t.Errorf("%s below %q: the model got %q", path, base, text)
+			}
+		}
 	}
 }
 

@@ -38,6 +38,7 @@ func (h *host) newUpstream(model string, cfg *modelConfig, inst instance) *upstr
 	u.Handler = &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(url)
+			r.Out.URL.RawQuery = r.In.URL.RawQuery // As it came, even if it is broken.
 			r.SetXForwarded()
 			cfg.authorize(r.Out, url)
 		},
