@@ -58,7 +58,9 @@ type modelConfig struct {
 	Concurrency      int      `json:"concurrency"` // 0: no limit
 	Capacity         int      `json:"capacity"`    // 0: no limit
 	SendLoadingState bool     `json:"sendLoadingState"`
-	QueueTimeout     duration `json:"queueTimeout"` // 0: that of queue
+	QueueTimeout     duration `json:"queueTimeout"` // 0: that of queue; negative: no bound
+
+	Timeouts timeoutsConfig `json:"timeouts"`
 
 	secretEnv []string // variables that its process must not have, set by fill
 }
@@ -78,6 +80,12 @@ func shownURL(u *url.URL) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }
 
+// timeoutsConfig is how long a model may let a request wait. Negative: no bound.
+type timeoutsConfig struct {
+	FirstByte duration `json:"firstByte"` // from the end of the request to the beginning of the answer; "1h"
+	Idle      duration `json:"idle"`      // from one part of an answer to the next; "10m"
+}
+
 // modelConfigs are the models by name.
 type modelConfigs map[string]*modelConfig
 
@@ -93,7 +101,7 @@ type groupConfig struct {
 // queueConfig is what [scheduler.FIFOOptions] has, and a time-out.
 type queueConfig struct {
 	MaxQueue int      `json:"maxQueue"` // waiting requests in all; 0: no bound
-	Timeout  duration `json:"timeout"`  // how long a request may wait; 0: no bound
+	Timeout  duration `json:"timeout"`  // how long a request may wait; 0: 10m, or the loadTimeout if that is longer; negative: no bound
 	Patience duration `json:"patience"` // see scheduler.FIFOOptions; 0: 10m; negative: off
 	Cooldown duration `json:"cooldown"` // 0: off
 }
@@ -124,14 +132,6 @@ func (c *config) resolve(name string) (model string, ok bool) {
 	}
 	model, ok = c.aliases[name]
 	return model, ok
-}
-
-// queueTimeout returns how long a request may wait for model. 0: no bound.
-func (c *config) queueTimeout(model string) time.Duration {
-	if m := c.Models[model]; m != nil && m.QueueTimeout > 0 {
-		return time.Duration(m.QueueTimeout)
-	}
-	return time.Duration(c.Queue.Timeout)
 }
 
 // remote reports whether m, whose defaults are filled in, has no process here: a url
@@ -221,6 +221,14 @@ func (secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
 
 // duration is written "1m30s" in the file; a plain number is seconds.
 type duration time.Duration
+
+// bound returns d as the length of a wait, of which a negative one never ends.
+func (d duration) bound() time.Duration {
+	if d < 0 {
+		return math.MaxInt64
+	}
+	return time.Duration(d)
+}
 
 func seconds(n int) duration { return duration(time.Duration(n) * time.Second) }
 

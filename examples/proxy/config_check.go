@@ -46,6 +46,9 @@ func (c *config) fill() {
 		m.Health = cmp.Or(m.Health, "/health")
 		m.LoadTimeout = cmp.Or(m.LoadTimeout, seconds(300))
 		m.StopTimeout = cmp.Or(m.StopTimeout, seconds(10))
+		m.QueueTimeout = cmp.Or(m.QueueTimeout, c.Queue.Timeout, max(seconds(600), m.LoadTimeout))
+		m.Timeouts.FirstByte = cmp.Or(m.Timeouts.FirstByte, seconds(3600))
+		m.Timeouts.Idle = cmp.Or(m.Timeouts.Idle, seconds(600))
 		for _, alias := range m.Aliases {
 			c.aliases[alias] = name
 		}
@@ -214,7 +217,6 @@ func (k *checker) checkModel(at place, name string, m *modelConfig) {
 	k.checkNotNegative(at, "loadTimeout", m.LoadTimeout)
 	k.checkNotNegative(at, "stopTimeout", m.StopTimeout)
 	k.checkNotNegative(at, "ttl", m.TTL)
-	k.checkNotNegative(at, "queueTimeout", m.QueueTimeout)
 	k.checkPriority(at, "priority", m.Priority)
 	if m.Concurrency < 0 {
 		k.fault(at.in("concurrency"), "must not be negative")
@@ -350,7 +352,6 @@ func (k *checker) checkIsModel(at place, name string) {
 
 func (k *checker) checkQueue() {
 	at := place{"queue"}
-	k.checkNotNegative(at, "timeout", k.Queue.Timeout)
 	k.checkNotNegative(at, "cooldown", k.Queue.Cooldown)
 	if k.Queue.MaxQueue < 0 {
 		k.fault(at.in("maxQueue"), "must not be negative")

@@ -236,6 +236,9 @@ func TestConfigDefaults(t *testing.T) {
 			Health:      "/health",
 			LoadTimeout: duration(5 * time.Minute),
 			StopTimeout: duration(10 * time.Second),
+
+			QueueTimeout: duration(10 * time.Minute),
+			Timeouts:     timeoutsConfig{FirstByte: duration(time.Hour), Idle: duration(10 * time.Minute)},
 		}},
 		aliases: map[string]string{},
 	}
@@ -260,7 +263,8 @@ func TestConfigFields(t *testing.T) {
 			"dir": "/tmp", "url": "https://h:1/${MODEL}", "health": "/h?q=1",
 			"loadTimeout": 1.5, "stopTimeout": "2s", "ttl": "3s",
 			"aliases": ["a"], "description": "d", "unlisted": true, "useModelName": "n",
-			"priority": -4, "concurrency": 5, "capacity": 6, "sendLoadingState": true, "queueTimeout": 7
+			"priority": -4, "concurrency": 5, "capacity": 6, "sendLoadingState": true, "queueTimeout": 7,
+			"timeouts": {"firstByte": "8s", "idle": -1}
 		}},
 		"groups": [{"name": "g", "members": ["org/alpha"], "swap": true, "exclusive": true, "persistent": true}],
 		"queue": {"maxQueue": 8, "timeout": 9, "patience": -1, "cooldown": "10s"},
@@ -282,7 +286,8 @@ func TestConfigFields(t *testing.T) {
 			Dir: "/tmp", URL: "https://h:1/${MODEL}", Health: "/h?q=1",
 			LoadTimeout: duration(1500 * time.Millisecond), StopTimeout: seconds(2), TTL: seconds(3),
 			Aliases: []string{"a"}, Description: "d", Unlisted: true, UseModelName: "n",
-			Priority: -4, Concurrency: 5, Capacity: 6, SendLoadingState: true, QueueTimeout: seconds(7), secretEnv: []string{"PROXY_KEY_BOB"},
+			Priority: -4, Concurrency: 5, Capacity: 6, SendLoadingState: true, QueueTimeout: seconds(7),
+			Timeouts: timeoutsConfig{FirstByte: seconds(8), Idle: seconds(-1)}, secretEnv: []string{"PROXY_KEY_BOB"},
 		}},
 		Groups:  []groupConfig{{Name: "g", Members: []string{"org/alpha"}, Swap: true, Exclusive: true, Persistent: true}},
 		Queue:   queueConfig{MaxQueue: 8, Timeout: seconds(9), Patience: seconds(-1), Cooldown: seconds(10)},
@@ -337,10 +342,9 @@ func TestConfigQuestions(t *testing.T) {
 	c, err := parseConfig("f.json", []byte(`{
 		"models": {
 			"alpha": {"command": ["true"], "aliases": ["a", "org/a"], "queueTimeout": "1m"},
-			"beta": {"command": ["true"]},
-			"gamma": {"command": ["true"]}
+			"beta": {"command": ["true"], "loadTimeout": "1h"},
+			"gamma": {"command": ["true"], "queueTimeout": -1}
 		},
-		"groups": [{"name": "g", "members": ["alpha", "beta"], "swap": true}],
 		"queue": {"timeout": "2m"}
 	}`))
 	if err != nil {
@@ -351,10 +355,24 @@ func TestConfigQuestions(t *testing.T) {
 			t.Errorf("resolve(%q) = %q, %v, want %q", name, model, ok, want)
 		}
 	}
-	for model, want := range map[string]time.Duration{"alpha": time.Minute, "beta": 2 * time.Minute, "gone": 2 * time.Minute} {
-		if d := c.queueTimeout(model); d != want {
-			t.Errorf("queueTimeout(%q) = %v, want %v", model, d, want)
+	for model, want := range map[string]time.Duration{"alpha": time.Minute, "beta": 2 * time.Minute, "gamma": -time.Second} {
+		if d := time.Duration(c.Models[model].QueueTimeout); d != want {
+			t.Errorf("queueTimeout of %q: %v, want %v", model, d, want)
 		}
+	}
+	c, err = parseConfig("f.json", []byte(`{"models": {"fast": {"command": ["true"]}, "slow": {"command": ["true"], "loadTimeout": "1h"}}}`))
+	if err != nil || c.Models["fast"].QueueTimeout != seconds(600) || c.Models["slow"].QueueTimeout != seconds(3600) {
+		t.Errorf("by default: %+v, %v", c, err)
+	}
+}
+
+func TestConfigSwapper(t *testing.T) {
+	c, err := parseConfig("f.json", []byte(`{
+		"models": {"alpha": {"command": ["true"]}, "beta": {"command": ["true"]}, "gamma": {"command": ["true"]}},
+		"groups": [{"name": "g", "members": ["alpha", "beta"], "swap": true}]
+	}`))
+	if err != nil {
+		t.Fatal(err)
 	}
 	s, err := c.swapper()
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 // Reasons of the proxy's own to refuse a request, or to end it.
 var (
 	errHeld         = errors.New("too many request bodies are waiting: try again later")
+	errSilent       = errors.New("it has been silent")
 	errQueueTimeout = errors.New("the request has waited for as long as it may")
 	errMissingKey   = errors.New("an API key is needed: as a bearer token, as X-Api-Key, or as the password of any user")
 	errWrongKey     = errors.New("the API key is wrong")
@@ -62,6 +63,7 @@ var answers = []struct {
 	{errMethod, http.StatusMethodNotAllowed, "method_not_allowed"},
 	{errHeld, http.StatusTooManyRequests, "held"},
 	{errModelFailed, http.StatusBadGateway, "model_failed"},
+	{errSilent, http.StatusGatewayTimeout, "model_timeout"},
 	{errQueueTimeout, http.StatusGatewayTimeout, "queue_timeout"},
 }
 
@@ -128,6 +130,15 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	if _, err := w.Write(append(errorBody(r, err), '\n')); err != nil {
 		slog.Debug("error not delivered", "err", err)
 	}
+}
+
+// errorEvent returns err as a server-sent event.
+func errorEvent(r *http.Request, err error) string {
+	event := "data: " + string(errorBody(r, err)) + "\n\n"
+	if strings.HasPrefix(r.URL.Path, "/v1/messages") {
+		return "event: error\n" + event
+	}
+	return event
 }
 
 // errorBody returns err as the clients of r's path expect it: Anthropic's, or

@@ -50,7 +50,7 @@ func TestUnknownPaths(t *testing.T) {
 			t.Errorf("%s %s: %d %q %q, Allow %q", c.method, c.path, resp.StatusCode, code, message, resp.Header.Get("Allow"))
 		}
 	}
-	if resp, _ := f.do("GET", "/upstream/../status", ""); resp.StatusCode != 200 { // The client follows the redirect.
+	if resp, _ := f.do("GET", "/v1/../status", ""); resp.StatusCode != 200 { // The client follows the redirect.
 		t.Errorf("a path that is not clean: %d", resp.StatusCode)
 	}
 }

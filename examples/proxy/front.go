@@ -180,7 +180,7 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request, cfg *config, model
 		return
 	}
 	arrival := time.Now()
-	ctx, cancel := queueContext(r.Context(), cfg.queueTimeout(model))
+	ctx, cancel := context.WithTimeoutCause(r.Context(), cfg.Models[model].QueueTimeout.bound(), errQueueTimeout)
 	defer cancel()
 	shown := &shownWait{front: f, w: w, r: r, model: model, arrival: arrival, on: cfg.Models[model].SendLoadingState}
 	resp := f.wait(ctx, model, priority, b, shown)
@@ -198,14 +198,6 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request, cfg *config, model
 	defer func() { f.host.metrics.answered(model, counted.code()) }()
 	defer shown.end()
 	resp.HandleFunc(counted, r)
-}
-
-// queueContext bounds how long a request may wait. 0: not at all.
-func queueContext(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
-	if timeout <= 0 {
-		return context.WithCancel(ctx)
-	}
-	return context.WithTimeoutCause(ctx, timeout, errQueueTimeout)
 }
 
 // wait waits for the scheduler's answer. If that takes time the body is read

@@ -213,14 +213,14 @@ func (h *host) RunningModels() map[string]scheduler.ProcessState { return h.runn
 // panics or its connection is hijacked, and with its lease.
 func (h *host) GrantServe(req scheduler.HandlerReq, id string) bool {
 	m := h.models[id]
-	upstream := m.upstream
+	e := &exchange{upstream: m.upstream, timeouts: m.cfg.Timeouts}
 	var once sync.Once
 	serve := func(w http.ResponseWriter, r *http.Request) {
 		defer once.Do(func() {
 			h.post(func() { h.served(m, req.Lease) })
 		})
 		if r != nil {
-			upstream.ServeHTTP(w, r)
+			e.serve(w, r)
 		}
 	}
 	select {

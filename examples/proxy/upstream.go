@@ -17,8 +17,8 @@ import (
 func newTransport() *http.Transport {
 	return &http.Transport{
 		MaxIdleConnsPerHost: 256,
-		IdleConnTimeout:     time.Minute,
-		DisableCompression:  true, // Bodies pass through as they are.
+		IdleConnTimeout:     4 * time.Second, // llama-server, uvicorn and Node close after 5.
+		DisableCompression:  true,            // Bodies pass through as they are.
 	}
 }
 
@@ -26,15 +26,16 @@ func newTransport() *http.Transport {
 // write.
 type upstream struct {
 	http.Handler
-	model    string
-	inst     instance
-	unloaded atomic.Bool // the instance has been told to stop
+	model     string
+	inst      instance
+	transport *http.Transport
+	unloaded  atomic.Bool // the instance has been told to stop
 }
 
 // newUpstream makes the upstream of inst, the instance of a model.
 func (h *host) newUpstream(model string, cfg *modelConfig, inst instance) *upstream {
 	url := inst.url()
-	u := &upstream{model: model, inst: inst}
+	u := &upstream{model: model, inst: inst, transport: h.transport}
 	u.Handler = &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(url)
@@ -47,18 +48,28 @@ func (h *host) newUpstream(model string, cfg *modelConfig, inst instance) *upstr
 			confine(r.Header, cfg != nil && cfg.TrustPages)
 			return nil
 		},
-		Transport:     h.transport,
+		Transport:     u,
 		FlushInterval: -1,
 		BufferPool:    &buffers,
 		ErrorLog:      slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			if r.Context().Err() != nil {
-				return // The caller has left.
+			e := exchangeOf(r)
+			if why := e.why(err); why != nil {
+				writeError(w, e.in, why)
 			}
-			writeError(w, r, u.brokenOff(err))
 		},
 	}
 	return u
+}
+
+// RoundTrip implements http.RoundTripper for the reverse proxy.
+func (u *upstream) RoundTrip(r *http.Request) (*http.Response, error) {
+	e := exchangeOf(r)
+	resp, err := e.send(r)
+	if err == nil {
+		e.receive(resp)
+	}
+	return resp, err
 }
 
 // brokenOff returns why a request has failed: err is what its connection says. A crash

@@ -173,7 +173,7 @@ func (s *shownWait) fail(err error) {
 		return
 	}
 	s.front.host.metrics.refused(answerTo(err).reason)
-	s.send("data: " + string(errorBody(s.r, err)) + "\n\ndata: [DONE]\n\n")
+	s.send(errorEvent(s.r, err) + "data: [DONE]\n\n")
 }
 
 // writer is what the model's answer goes to.

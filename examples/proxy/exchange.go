@@ -1,0 +1,192 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/http/httptrace"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// exchange is a request at a model, until its handler returns. It is cut off when the
+// model lets it wait for too long. Only the model's own time counts: not the time that
+// the caller takes to send its request, or to receive the answer.
+type exchange struct {
+	upstream *upstream
+	timeouts timeoutsConfig
+	in       *http.Request   // as it came
+	ctx      context.Context // of what the model gets
+	cut      context.CancelCauseFunc
+}
+
+// exchangeKey is the key of an exchange in the context of its request.
+type exchangeKey struct{}
+
+func exchangeOf(r *http.Request) *exchange { return r.Context().Value(exchangeKey{}).(*exchange) }
+
+// serve passes r on to the model.
+func (e *exchange) serve(w http.ResponseWriter, r *http.Request) {
+	e.in = r
+	e.ctx, e.cut = context.WithCancelCause(context.WithValue(r.Context(), exchangeKey{}, e))
+	defer e.cut(nil)
+	e.upstream.ServeHTTP(w, r.WithContext(e.ctx))
+}
+
+// send sends r. A model may close a connection that has been idle at the moment when it
+// is used again: as long as no byte of an answer has come, and the body can be sent
+// again, that is tried once more, on another connection.
+func (e *exchange) send(r *http.Request) (*http.Response, error) {
+	reused, heard := false, new(atomic.Bool)
+	r = r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
+		GotConn:              func(c httptrace.GotConnInfo) { reused = c.Reused },
+		GotFirstResponseByte: func() { heard.Store(true) },
+	}))
+	sent := &sentBody{ReadCloser: r.Body, exchange: e}
+	sent.wait = time.AfterFunc(e.timeouts.FirstByte.bound(), sent.late)
+	defer sent.finish()
+	if r.Body != nil {
+		r.Body = sent
+	}
+	transport := e.upstream.transport
+	resp, err := transport.RoundTrip(r)
+	if err != nil && reused && !heard.Load() && r.Context().Err() == nil && sent.rewind() {
+		transport.CloseIdleConnections() // What has closed this one may have closed them all.
+		resp, err = transport.RoundTrip(r)
+	}
+	return resp, err
+}
+
+// maxKept is how much of a body is kept to be sent again.
+const maxKept = 64 << 10
+
+// sentBody is the body of a request on its way to a model. Until the answer comes, it
+// keeps what has been sent, if that is little, and watches the time.
+type sentBody struct {
+	io.ReadCloser
+	exchange *exchange
+	wait     *time.Timer  // runs while it is the model's turn
+	again    bytes.Reader // what is sent again before the rest
+
+	mu       sync.Mutex
+	kept     []byte
+	tooLong  bool // to be kept
+	answered bool
+}
+
+func (b *sentBody) Read(p []byte) (n int, err error) {
+	b.wait.Stop()
+	if b.again.Len() > 0 {
+		n, err = b.again.Read(p)
+	} else {
+		n, err = b.ReadCloser.Read(p)
+		b.keep(p[:n])
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.answered {
+		b.wait.Reset(b.exchange.timeouts.FirstByte.bound())
+	}
+	return n, err
+}
+
+// Close implements io.Closer for the transport, which closes what it may get again.
+func (b *sentBody) Close() error { return nil }
+
+// keep keeps p, which has been read.
+func (b *sentBody) keep(p []byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.tooLong = b.tooLong || b.answered || len(b.kept)+len(p) > maxKept; b.tooLong {
+		b.kept = nil
+		return
+	}
+	b.kept = append(b.kept, p...)
+}
+
+// rewind goes back to the beginning, and reports whether that is possible.
+func (b *sentBody) rewind() bool {
+	b.again.Reset(b.kept)
+	return !b.tooLong
+}
+
+// late handles that the model has taken too long.
+func (b *sentBody) late() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.answered {
+		b.exchange.cutSilent(b.exchange.timeouts.FirstByte)
+	}
+}
+
+// finish is called when the answer has begun.
+func (b *sentBody) finish() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.wait.Stop()
+	b.answered, b.kept = true, nil
+}
+
+// cutSilent cuts e off because its model has been silent for d.
+func (e *exchange) cutSilent(d duration) {
+	e.cut(fmt.Errorf("model %q: %w for %v", e.upstream.model, errSilent, d))
+}
+
+// receive takes the answer, which is on its way to the caller.
+func (e *exchange) receive(resp *http.Response) {
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return // The body is a connection.
+	}
+	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	a := &answerBody{ReadCloser: resp.Body, exchange: e}
+	a.events = kind == "text/event-stream" && resp.ContentLength < 0 && resp.Header.Get("Content-Encoding") == ""
+	a.wait = time.AfterFunc(e.timeouts.Idle.bound(), func() { e.cutSilent(e.timeouts.Idle) })
+	a.wait.Stop()
+	resp.Body = a
+}
+
+// answerBody is the body of an answer on its way to the caller.
+type answerBody struct {
+	io.ReadCloser
+	exchange *exchange
+	events   bool        // it is a stream of server-sent events
+	wait     *time.Timer // runs while it is the model's turn
+	rest     io.Reader   // what follows if the model has broken off
+}
+
+// Read implements io.Reader. Nobody looks at the status of a stream that has begun: one
+// that breaks off ends with an event that says why, before its connection is cut.
+func (a *answerBody) Read(p []byte) (int, error) {
+	if a.rest != nil {
+		return a.rest.Read(p)
+	}
+	a.wait.Reset(a.exchange.timeouts.Idle.bound())
+	n, err := a.ReadCloser.Read(p)
+	a.wait.Stop()
+	if !a.events || err == nil || err == io.EOF {
+		return n, err
+	}
+	why := a.exchange.why(err)
+	if why == nil {
+		return n, err
+	}
+	a.rest = io.MultiReader(strings.NewReader("\n\n"+errorEvent(a.exchange.in, why)),
+		readerFunc(func([]byte) (int, error) { return 0, err }))
+	return n, nil
+}
+
+// why returns why e has ended with err, nil if its caller has left.
+func (e *exchange) why(err error) error {
+	if e.in.Context().Err() != nil {
+		return nil
+	}
+	if cause := context.Cause(e.ctx); cause != nil {
+		return cause
+	}
+	return e.upstream.brokenOff(err)
+}
