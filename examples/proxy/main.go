@@ -30,13 +30,19 @@ func main() {
 	}
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	// A write to a pipe without a reader is to fail and not to end the program. To
+	// ignore the signal would be simpler, but the models would inherit that.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	os.Exit(proxyMain(os.Args[1:], os.Stdout, os.Stderr, signals))
 }
 
 // proxyMain is the main function of the proxy, and returns its exit code: 0 after a
 // graceful end, 1 if it could not start or not end cleanly, 2 for wrong arguments.
 func proxyMain(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int {
-	o, err := parseOptions(args, stderr)
+	out, errout := newLossyWriter(stdout), newLossyWriter(stderr)
+	defer errout.flush(lastWords)
+	defer out.flush(lastWords)
+	o, err := parseOptions(args, errout)
 	if errors.Is(err, flag.ErrHelp) {
 		return 0
 	} else if err != nil {
@@ -50,14 +56,25 @@ func proxyMain(args []string, stdout, stderr io.Writer, signals <-chan os.Signal
 	case o.check:
 		return checkConfig(o, stdout, stderr)
 	}
-	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: o.level}))
+	log := newLogger(errout, o)
+	slog.SetDefault(log) // For what the standard library logs.
 	p, err := startProxy(o, log)
 	if err != nil {
-		fmt.Fprintln(stderr, err)
+		fmt.Fprintln(errout, err)
 		return 1
 	}
-	p.greet(stdout)
+	p.greet(out)
 	return p.wait(signals)
+}
+
+// newLogger makes the logger that o asks for, which says in its own form how many
+// lines w has lost.
+func newLogger(w *lossyWriter, o options) *slog.Logger {
+	to := func(w io.Writer) *slog.Logger {
+		return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: o.level}))
+	}
+	w.reportBy(func(w io.Writer, lost int) { to(w).Error("lines lost", "lines", lost) })
+	return to(w)
 }
 
 // options are the command line.
