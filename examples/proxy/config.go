@@ -65,6 +65,19 @@ type modelConfig struct {
 	secretEnv []string // variables that its process must not have, set by fill
 }
 
+// address returns where m answers. Its errors do not tell a password.
+func (m *modelConfig) address(vars map[string]string) (*url.URL, error) {
+	text, err := expand(m.URL, vars)
+	if err != nil {
+		return nil, fmt.Errorf("url: %w", err)
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil, errors.New("url: not a URL")
+	}
+	return u, nil
+}
+
 // authorize sets the Authorization that the model at u wants to see, if it wants one.
 func (m *modelConfig) authorize(r *http.Request, u *url.URL) {
 	if m.APIKeyEnv != "" {

@@ -141,12 +141,8 @@ func (d *demoModel) handler() http.Handler {
 		model := demoObject{"id": d.name, "object": "model", "owned_by": "demo"}
 		demoJSON(w, http.StatusOK, demoObject{"object": "list", "data": []demoObject{model}})
 	})
-	mux.HandleFunc("POST /v1/chat/completions", d.whenLoaded(func(w http.ResponseWriter, r *http.Request, q *demoRequest) {
-		d.answer(w, r, q, chatForm)
-	}))
-	mux.HandleFunc("POST /v1/completions", d.whenLoaded(func(w http.ResponseWriter, r *http.Request, q *demoRequest) {
-		d.answer(w, r, q, completionForm)
-	}))
+	mux.HandleFunc("POST /v1/chat/completions", d.whenLoaded(d.answer))
+	mux.HandleFunc("POST /v1/completions", d.whenLoaded(d.answer))
 	mux.HandleFunc("POST /v1/embeddings", d.whenLoaded(d.embed))
 	return mux
 }
@@ -165,6 +161,7 @@ type demoRequest struct {
 		IncludeUsage bool `json:"include_usage"`
 	} `json:"stream_options"`
 
+	chat    bool   // its route
 	id      string // of the answer
 	created int64  // when the request came
 }
@@ -179,7 +176,7 @@ func (d *demoModel) whenLoaded(route func(http.ResponseWriter, *http.Request, *d
 		case err != nil:
 			demoError(w, http.StatusBadRequest, err.Error())
 		default:
-			q.Model = cmp.Or(q.Model, d.name)
+			q.Model, q.chat = cmp.Or(q.Model, d.name), r.URL.Path == "/v1/chat/completions"
 			q.id, q.created = fmt.Sprintf("demo-%s-%d", d.name, d.answers.Add(1)), time.Now().Unix()
 			route(w, r, q)
 		}
@@ -224,59 +221,30 @@ func (d *demoModel) words(q *demoRequest) []string {
 	return append(strings.Fields(fmt.Sprintf("This is %s, asked for as %s. You said:", d.name, q.Model)), said...)
 }
 
-// demoForm is how a route wraps its answers.
-type demoForm struct {
-	object string                       // what an answer is called
-	chunk  string                       // what a part of a streamed one is called
-	choice func(text string) demoObject // an answer
-	delta  func(text string) demoObject // a part of one; "" ends it
-}
-
 type demoObject = map[string]any
 
-var chatForm = demoForm{
-	object: "chat.completion",
-	chunk:  "chat.completion.chunk",
-	choice: func(text string) demoObject {
-		return demoObject{"message": demoObject{"role": "assistant", "content": text}}
-	},
-	delta: func(text string) demoObject {
-		if text == "" {
-			return demoObject{"delta": demoObject{}}
-		}
-		return demoObject{"delta": demoObject{"role": "assistant", "content": text}}
-	},
-}
-
-var completionForm = demoForm{
-	object: "text_completion",
-	chunk:  "text_completion",
-	choice: func(text string) demoObject { return demoObject{"text": text} },
-	delta:  func(text string) demoObject { return demoObject{"text": text} },
-}
-
 // answer answers word by word, streamed if q wants it.
-func (d *demoModel) answer(w http.ResponseWriter, r *http.Request, q *demoRequest, form demoForm) {
+func (d *demoModel) answer(w http.ResponseWriter, r *http.Request, q *demoRequest) {
 	words := d.words(q)
 	send := func(string) error { return nil }
 	if q.Stream {
 		w.Header().Set("Content-Type", "text/event-stream")
-		send = func(word string) error { return demoEvent(w, q.envelope(form.chunk, form.delta(word), nil)) }
+		send = func(word string) error { return demoEvent(w, q.wrap(word, nil)) }
 	}
 	if d.speak(r.Context(), words, send) != nil {
 		return // The caller has left.
 	}
 	usage := usageOf(q, len(words))
 	if !q.Stream {
-		whole := q.envelope(form.object, form.choice(strings.Join(words, " ")), "stop")
+		whole := q.wrap(strings.Join(words, " "), "stop")
 		whole["usage"] = usage
 		demoJSON(w, http.StatusOK, whole)
 		return
 	}
-	demoEvent(w, q.envelope(form.chunk, form.delta(""), "stop"))
+	last := q.wrap("", "stop")
+	demoEvent(w, last)
 	if q.StreamOptions.IncludeUsage {
-		last := q.envelope(form.chunk, nil, nil)
-		last["usage"] = usage
+		last["choices"], last["usage"] = []demoObject{}, usage
 		demoEvent(w, last)
 	}
 	io.WriteString(w, "data: [DONE]\n\n")
@@ -300,17 +268,26 @@ func (d *demoModel) speak(ctx context.Context, words []string, send func(string)
 	return nil
 }
 
-// envelope returns what is around a choice; a nil choice is none.
-func (q *demoRequest) envelope(object string, choice demoObject, finish any) demoObject {
-	choices := []demoObject{}
-	if choice != nil {
-		choice["index"], choice["finish_reason"] = 0, finish
-		choices = append(choices, choice)
+// wrap returns what is around text: an answer, or a part of a streamed one, whose last
+// part has no text.
+func (q *demoRequest) wrap(text string, finish any) demoObject {
+	object, choice := "text_completion", demoObject{"index": 0, "finish_reason": finish}
+	message := demoObject{"role": "assistant", "content": text}
+	switch {
+	case !q.chat:
+		choice["text"] = text
+	case !q.Stream:
+		object, choice["message"] = "chat.completion", message
+	default:
+		if text == "" {
+			clear(message)
+		}
+		object, choice["delta"] = "chat.completion.chunk", message
 	}
-	return demoObject{"id": q.id, "object": object, "created": q.created, "model": q.Model, "choices": choices}
+	return demoObject{"id": q.id, "object": object, "created": q.created, "model": q.Model, "choices": []demoObject{choice}}
 }
 
-// event writes one event of a stream.
+// demoEvent writes one event of a stream.
 func demoEvent(w http.ResponseWriter, v demoObject) error {
 	data, err := json.Marshal(v)
 	if err != nil {

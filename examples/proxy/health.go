@@ -27,12 +27,14 @@ var prober = &http.Client{
 }
 
 // poll waits until the model at u, which was started then, is healthy, and returns nil.
-// Once gone is closed or ctx has ended, it returns what was wrong last.
+// Once loadTimeout is over, gone is closed or ctx has ended, it returns that and what was
+// wrong last.
 //
 // The pauses grow with the time that the load has taken, so that it is noticed to
 // be over at most a tenth too late, and the log of a big model has few polls in it.
 func (m *modelConfig) poll(ctx context.Context, u *url.URL, started time.Time, gone <-chan struct{}) error {
-	ctx, cancel := context.WithCancel(ctx)
+	timeout := time.Duration(m.LoadTimeout)
+	ctx, cancel := context.WithDeadlineCause(ctx, started.Add(timeout), fmt.Errorf("not ready after %v", timeout))
 	defer cancel()
 	go func() {
 		select {
@@ -59,7 +61,7 @@ func (m *modelConfig) poll(ctx context.Context, u *url.URL, started time.Time, g
 		}
 		timer.Stop()
 	}
-	return last
+	return fmt.Errorf("%w: %w", context.Cause(ctx), last)
 }
 
 // probe asks the model at u once.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -99,18 +98,11 @@ type child struct {
 // address returns where the child will answer. If it is on this machine, at a port
 // that was not chosen for it, somebody else may have that.
 func (c *child) address(ctx context.Context) (*url.URL, error) {
-	text, err := expand(c.cfg.URL, c.vars)
-	if err != nil {
-		return nil, fmt.Errorf("url: %w", err)
-	}
-	u, err := url.Parse(text)
-	if err != nil {
-		return nil, errors.New("url: not a URL") // Its error would tell a password.
-	}
-	if u.Port() != c.vars["PORT"] && isLoopback(u.Hostname()) && connect(ctx, u) == nil {
+	u, err := c.cfg.address(c.vars)
+	if err == nil && u.Port() != c.vars["PORT"] && isLoopback(u.Hostname()) && connect(ctx, u) == nil {
 		return nil, fmt.Errorf("something else answers at %s already", u.Host)
 	}
-	return u, nil
+	return u, err
 }
 
 // command prepares words for execution.
@@ -160,16 +152,8 @@ func (c *child) err() error {
 	}
 }
 
-// ready implements [instance]. The time that a load may take begins at the start
-// of the process.
+// ready implements [instance].
 func (c *child) ready(ctx context.Context) error {
-	timeout := time.Duration(c.cfg.LoadTimeout)
-	if timeout > 0 {
-		late := fmt.Errorf("not ready after %v", timeout)
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadlineCause(ctx, c.started.Add(timeout), late)
-		defer cancel()
-	}
 	unhealthy := c.cfg.poll(ctx, c.addr, c.started, c.job.ended)
 	select {
 	case <-c.job.ended: // Even if something answers.
@@ -177,7 +161,7 @@ func (c *child) ready(ctx context.Context) error {
 	default:
 	}
 	if unhealthy != nil {
-		return fmt.Errorf("model %q: %w: %w%s", c.name, context.Cause(ctx), unhealthy, c.said())
+		return fmt.Errorf("model %q: %w%s", c.name, unhealthy, c.said())
 	}
 	return nil
 }

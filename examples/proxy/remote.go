@@ -27,44 +27,31 @@ type remote struct {
 
 // start implements [backend].
 func (r *remote) start(context.Context) (instance, error) {
-	text, err := expand(r.cfg.URL, map[string]string{"MODEL": r.name})
+	u, err := r.cfg.address(map[string]string{"MODEL": r.name})
 	if err != nil {
-		return nil, fmt.Errorf("model %q: url: %w", r.name, err)
+		return nil, fmt.Errorf("model %q: %w", r.name, err)
 	}
-	u, err := url.Parse(text)
-	if err != nil {
-		return nil, fmt.Errorf("model %q: url: not a URL", r.name) // Its error would tell a password.
-	}
-	return &link{remote: r, addr: u, started: time.Now(), cut: make(chan struct{})}, nil
+	return &link{remote: r, addr: u, cut: make(chan struct{})}, nil
 }
 
 // link is one start of a remote. It implements [instance].
 type link struct {
 	*remote
-	addr    *url.URL
-	started time.Time
-	once    sync.Once
-	cut     chan struct{} // closed by stop
+	addr *url.URL
+	once sync.Once
+	cut  chan struct{} // closed by stop
 }
 
-// url implements [instance].
-func (l *link) url() *url.URL { return l.addr }
+func (l *link) url() *url.URL           { return l.addr }
+func (l *link) exited() <-chan struct{} { return l.cut }
 
 // ready implements [instance].
 func (l *link) ready(ctx context.Context) error {
-	if timeout := time.Duration(l.cfg.LoadTimeout); timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, timeout, fmt.Errorf("not ready after %v", timeout))
-		defer cancel()
-	}
-	unhealthy := l.cfg.poll(ctx, l.addr, l.started, l.cut)
-	switch {
-	case unhealthy == nil:
-		return nil
-	case l.err() != nil:
+	err := l.cfg.poll(ctx, l.addr, time.Now(), l.cut)
+	if err == nil || l.err() != nil {
 		return l.err()
 	}
-	return fmt.Errorf("model %q: %w: %w", l.name, context.Cause(ctx), unhealthy)
+	return fmt.Errorf("model %q: %w", l.name, err)
 }
 
 // stop implements [instance].
@@ -72,9 +59,6 @@ func (l *link) stop(time.Duration) error {
 	l.once.Do(func() { close(l.cut) })
 	return nil
 }
-
-// exited implements [instance].
-func (l *link) exited() <-chan struct{} { return l.cut }
 
 // err implements [instance].
 func (l *link) err() error {
