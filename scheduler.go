@@ -47,47 +47,28 @@
 // The simplest run loop is a loop of functions. This one is from examples/minimal, a
 // whole host in one file, for copying:
 //
-//	// loop handles events until the shutdown. Duty 10: it waits for the outstanding swaps
-//	// before it stops the processes, so that no swap starts one afterwards.
+//	// loop handles events for as long as the program runs. Duty 10: a panic that comes out
+//	// of the scheduler begins the shutdown, because a crash would leave processes behind.
 //	func (h *host) loop() {
-//		defer close(h.ended)
-//		for !h.closing || h.swaps > 0 {
-//			h.handle(<-h.events)
-//		}
-//		h.StopProcesses(grace, slices.Collect(maps.Keys(models)))
-//	}
-//
-//	// handle runs one event. Duty 10: a panic that comes out of the scheduler begins the
-//	// shutdown, because a crash would leave processes behind.
-//	func (h *host) handle(event func()) {
 //		defer func() {
 //			if p := recover(); p != nil {
 //				h.fail(fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+//				go h.loop()
 //			}
 //		}()
-//		event()
-//	}
-//
-// Every other goroutine posts functions to it:
-//
-//	// post has the loop run event, and does not wait for that. It reports false if the loop
-//	// has ended.
-//	func (h *host) post(event func()) bool {
-//		select {
-//		case h.events <- event:
-//			return true
-//		case <-h.ended:
-//			return false
+//		for event := range h.events {
+//			event()
 //		}
 //	}
 //
-// A request reaches the loop, and its answer comes back, on the goroutine of its caller:
+// Every other goroutine sends functions to h.events. The goroutine that serves an HTTP
+// request hands in a [HandlerReq] and waits for the answer:
 //
 //	// complete waits until the model that r names can serve it, and then passes r on.
 //	func (h *host) complete(w http.ResponseWriter, r *http.Request) {
 //		// Duty 5: the Ctx of r ends when the caller leaves, but net/http notices that only
 //		// once the whole body has been read.
-//		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+//		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 8<<20))
 //		var named struct{ Model string }
 //		if err == nil {
 //			err = json.Unmarshal(body, &named)
@@ -101,37 +82,37 @@
 //		// Duty 6: Respond is for this request alone. It is unbuffered, so an answer that has
 //		// been sent has also been received.
 //		req := scheduler.HandlerReq{Model: named.Model, Ctx: r.Context(), Respond: make(chan scheduler.HandlerResp)}
-//		if !h.post(func() { h.sched.OnRequest(req) }) {
-//			refuse(w, scheduler.ErrShutdown)
-//			return
-//		}
+//		h.events <- func() { h.sched.OnRequest(req) }
 //		select {
 //		case resp := <-req.Respond:
-//			if resp.Err != nil {
-//				refuse(w, resp.Err)
+//			if resp.Err == nil {
+//				resp.HandleFunc(w, r)
 //				return
 //			}
-//			resp.HandleFunc(w, r)
+//			code, retryAfter := scheduler.HTTPStatus(resp.Err)
+//			if retryAfter > 0 {
+//				w.Header().Set("Retry-After", fmt.Sprint(int(retryAfter.Seconds())))
+//			}
+//			http.Error(w, resp.Err.Error(), code)
 //		case <-r.Context().Done():
-//			h.post(func() { h.sched.OnCancel(req) }) // Duty 5: OnRequest was posted before.
+//			h.events <- func() { h.sched.OnCancel(req) } // Duty 5: after its OnRequest.
 //		}
 //	}
 //
-// Three of the six [Effects] answer requests and start swaps. The handler runs on the
-// goroutine of the caller, and a swap on one of its own:
+// [Effects] answers the request. The handler then runs on the goroutine of the caller:
 //
-//	// GrantServe implements scheduler.Effects. Duty 4: it returns true if complete has
-//	// received the handler, which it then calls.
+//	// GrantServe returns true if complete has received the handler, which it then calls
+//	// (duty 4).
 //	func (h *host) GrantServe(req scheduler.HandlerReq, id string) bool {
 //		proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: models[id].address})
+//		done := func() { h.sched.OnServeDone(scheduler.ServeDoneEvent{ModelID: id, Lease: req.Lease}) }
 //		return send(req, scheduler.HandlerResp{HandleFunc: func(w http.ResponseWriter, r *http.Request) {
 //			// Duty 3: deferred, because ReverseProxy panics if the answer breaks off.
-//			defer h.post(func() { h.sched.OnServeDone(scheduler.ServeDoneEvent{ModelID: id, Lease: req.Lease}) })
+//			defer func() { h.events <- done }()
 //			proxy.ServeHTTP(w, r)
 //		}})
 //	}
 //
-//	// GrantError implements scheduler.Effects.
 //	func (h *host) GrantError(req scheduler.HandlerReq, err error) {
 //		send(req, scheduler.HandlerResp{Err: err})
 //	}
@@ -147,46 +128,68 @@
 //		}
 //	}
 //
-//	// StartSwap implements scheduler.Effects. Duty 2: the goroutine posts one OnSwapDone,
-//	// however the swap ends. A target that is ready stays so; only evict has to go.
+// A swap runs on a goroutine of its own. In this host that goroutine also watches the
+// process until it ends:
+//
+//	// StartSwap returns at once. Duty 2: report has an effect once, and is called however the
+//	// swap ends. A target that is ready stays so: only evict has to go.
 //	func (h *host) StartSwap(id string, evict []string) {
-//		p := h.processes[id]
-//		loads := p.state() != scheduler.StateReady
-//		if loads {
-//			evict = append(evict, id) // Its last process may still be stopping.
+//		var once sync.Once
+//		report := func(err error) {
+//			once.Do(func() {
+//				h.events <- func() {
+//					if err == nil && h.states[id] == scheduler.StateStarting {
+//						h.states[id] = scheduler.StateReady
+//					}
+//					h.sched.OnSwapDone(scheduler.SwapDone{ModelID: id, Err: err})
+//				}
+//			})
 //		}
 //		leaving := h.stop(evict)
-//		if loads {
-//			p = newProcess()
-//			h.processes[id] = p
+//		if h.states[id] == scheduler.StateReady {
+//			h.work.Go(func() { wait(leaving); report(nil) })
+//			return
 //		}
-//		h.swaps++
-//		go func() {
-//			for _, e := range leaving {
-//				<-e.alive.Done()
-//			}
-//			var err error
-//			if loads {
-//				err = p.load(models[id])
-//			}
-//			h.post(func() {
-//				h.swaps--
-//				p.ready = err == nil
-//				h.sched.OnSwapDone(scheduler.SwapDone{ModelID: id, Err: err})
-//			})
-//		}()
+//		if last := h.processes[id]; last != nil {
+//			leaving = append(leaving, last) // It may still be stopping.
+//		}
+//		h.start(id, leaving, report)
 //	}
 //
-// The host ends in this order, where the first function cancels the loads and calls
-// OnShutdown:
+//	// start starts a process for a model once those in leaving have ended, and calls report
+//	// when it is ready and when it has ended.
+//	func (h *host) start(id string, leaving []*process, report func(error)) {
+//		ctx, stop := context.WithCancel(h.life)
+//		p := &process{stop, make(chan struct{})}
+//		h.processes[id], h.states[id] = p, scheduler.StateStarting
+//		h.work.Go(func() {
+//			var err error
+//			defer func() {
+//				if r := recover(); r != nil {
+//					err = fmt.Errorf("panic: %v", r)
+//				}
+//				stop()
+//				h.events <- func() {
+//					if h.processes[id] == p { // Otherwise the next one waits for this one to end.
+//						h.states[id] = scheduler.StateStopped
+//					}
+//				}
+//				close(p.ended)
+//				report(err)
+//			}()
+//			wait(leaving)
+//			err = models[id].run(ctx, func() { report(nil) })
+//		})
+//	}
 //
-//	h.post(h.shutdown) // First, or else Shutdown waits for requests that wait for a model.
-//	limit, cancel := context.WithTimeout(context.Background(), drain)
-//	defer cancel()
-//	server.Shutdown(limit)
-//	server.Close()
-//	h.post(func() { h.closing = true })
-//	<-h.ended
+// The host ends in this order:
+//
+//	// Duty 10. OnShutdown comes first, because Shutdown waits until all are answered.
+//	h.events <- func() { h.sched.OnShutdown(nil) }
+//	defer time.AfterFunc(drain, func() { server.Close() }).Stop()
+//	server.Shutdown(context.Background())
+//	kill()
+//	h.work.Wait() // for the swaps too, none of which can start a process after kill
 package scheduler
 
 import (

@@ -12,6 +12,8 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"os/signal"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -26,9 +28,6 @@ import (
 
 // The test program is its own model server, as the host is.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == "demo-model" {
-		main()
-	}
 	if len(os.Args) == 5 && os.Args[1] == "test-model" {
 		testModel(os.Args[2], os.Args[3], os.Args[4])
 	}
@@ -49,6 +48,13 @@ func testModel(id, address, test string) {
 	go func() {
 		io.Copy(io.Discard, leash.Body)
 		os.Exit(1)
+	}()
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGTERM)
+	go func() {
+		<-asked
+		ask("/stop")
+		os.Exit(0)
 	}()
 	if ask("/load").StatusCode != http.StatusOK {
 		os.Exit(1)
@@ -77,6 +83,7 @@ type bench struct {
 	over   chan struct{} // ends all models that are left
 	free   bool          // the models need not ask
 	beside bool          // they may run beside each other
+	slow   bool          // they ask before they stop
 
 	mu     sync.Mutex
 	pids   []int          // of all processes that there were
@@ -92,8 +99,8 @@ type question struct {
 // newBench makes a bench of models and lets the caller change it before it starts.
 func newBench(t *testing.T, set func(b *bench), ids ...string) *bench {
 	b := &bench{t: t, asked: make(chan question), over: make(chan struct{}), latest: make(map[string]int)}
-	oldModels, oldGroups, oldOptions, oldTimeout := models, groups, options, loadTimeout
-	models, groups, options, loadTimeout = make(map[string]model), nil, scheduler.FIFOOptions{}, time.Hour
+	oldModels, oldGroups, oldOptions, oldTimeout, oldGrace := models, groups, options, loadTimeout, grace
+	models, groups, options, loadTimeout, grace = make(map[string]model), nil, scheduler.FIFOOptions{}, time.Hour, time.Hour
 	control := httptest.NewServer(b)
 	for _, id := range ids {
 		address := freeAddress(t)
@@ -109,14 +116,20 @@ func newBench(t *testing.T, set func(b *bench), ids ...string) *bench {
 	b.url, b.result = "http://"+listener.Addr().String(), make(chan error, 1)
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
-	go func() { b.result <- serve(ctx, listener) }()
+	go func() {
+		err := serve(ctx, listener)
+		if ctx.Err() != nil {
+			err = nil
+		}
+		b.result <- err
+	}()
 	t.Cleanup(func() {
 		stop()
 		b.end()
 		close(b.over)
 		control.Close()
 		b.nothingLeft()
-		models, groups, options, loadTimeout = oldModels, oldGroups, oldOptions, oldTimeout
+		models, groups, options, loadTimeout, grace = oldModels, oldGroups, oldOptions, oldTimeout, oldGrace
 	})
 	return b
 }
@@ -152,7 +165,11 @@ func (b *bench) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
-	if b.free {
+	if id == "" { // It is meant for a server that had this address before.
+		http.NotFound(w, r)
+		return
+	}
+	if b.free || r.URL.Path == "/stop" && !b.slow {
 		return
 	}
 	q := question{strings.TrimPrefix(r.URL.Path, "/") + " " + id, make(chan int, 1)}
@@ -320,14 +337,19 @@ func (b *bench) end() error {
 	return err
 }
 
-// nothingLeft waits until no goroutine of the host is left.
+// nothingLeft waits until no goroutine of the host is left but its loop, which waits
+// for events.
 func (b *bench) nothingLeft() {
 	http.DefaultClient.CloseIdleConnections()
-	until(b.t, "no goroutine of the host is left", func() bool {
+	loop := regexp.MustCompile(`^goroutine \d+ \[chan receive.*\]:\n.*minimal\.\(\*host\)\.loop\(`)
+	until(b.t, "only the loop is left", func() bool {
 		buf := make([]byte, 1<<20)
-		stacks := string(buf[:runtime.Stack(buf, true)])
-		return !strings.Contains(stacks, "minimal.(*host)") && !strings.Contains(stacks, "minimal.(*process)") &&
-			!strings.Contains(stacks, "minimal.serve")
+		for stack := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+			if !loop.MatchString(stack) && strings.Contains(stack, "examples/minimal/m") && !strings.Contains(stack, "_test.go") {
+				return false
+			}
+		}
+		return true
 	})
 }
 
@@ -443,23 +465,39 @@ func TestUnload(t *testing.T) {
 	b.allows("serve a")
 	b.gets(served, 200)
 	b.unload("a")
-	if lives(b.pid("a")) {
-		t.Error("a has not been stopped")
-	}
+	until(t, "a has been stopped", func() bool { return !lives(b.pid("a")) })
 
 	waiting := b.call(t.Context(), "a")
 	load := b.asks("load a")
 	b.unload("a")
 	b.gets(waiting, 503)
-	if lives(b.pid("a")) {
-		t.Error("a has not been stopped while it loaded")
-	}
+	until(t, "a has been stopped while it loaded", func() bool { return !lives(b.pid("a")) })
 	load.answer <- 200
 
 	again := b.call(t.Context(), "a")
 	b.allows("load a")
 	b.allows("serve a")
 	b.gets(again, 200)
+}
+
+// A model that is still stopping is started again only when it has stopped.
+func TestModelThatIsSlowToStop(t *testing.T) {
+	b := newBench(t, func(b *bench) { b.slow = true }, "a")
+	served := b.call(t.Context(), "a")
+	b.allows("load a")
+	b.allows("serve a")
+	b.gets(served, 200)
+	b.unload("a")
+	stop := b.asks("stop a")
+
+	again := b.call(t.Context(), "a")
+	b.shows("a is to be loaded", func(s scheduler.Snapshot) bool { return len(s.Swaps) == 1 })
+	stop.answer <- 200
+	b.allows("load a")
+	b.allows("serve a")
+	b.gets(again, 200)
+	b.stop()
+	b.allows("stop a")
 }
 
 // A target that is ready stays so: b needs s to be stopped, but is not loaded again.
@@ -547,7 +585,7 @@ func TestLoadThatFails(t *testing.T) {
 
 func TestLoadThatIsLate(t *testing.T) {
 	b := newBench(t, func(b *bench) { loadTimeout = time.Millisecond }, "a")
-	if r := b.gets(b.call(t.Context(), "a"), 502); !strings.Contains(r.body, "not ready after") {
+	if r := b.gets(b.call(t.Context(), "a"), 502); !strings.Contains(r.body, "not ready in time") {
 		t.Error(r.body)
 	}
 }
