@@ -43,7 +43,7 @@ type modelConfig struct {
 	Dir         string            `json:"dir"`         // working directory; relative to the folder of the file
 	URL         string            `json:"url"`         // where it answers; "http://127.0.0.1:${PORT}"
 	APIKeyEnv   string            `json:"apiKeyEnv"`   // environment variable whose value it wants as bearer token
-	Health      string            `json:"health"`      // path that answers 200 when ready; "/health"
+	Health      string            `json:"health"`      // path that answers 200 when ready, or noHealth; "/health"
 	LoadTimeout duration          `json:"loadTimeout"` // "5m"
 	StopTimeout duration          `json:"stopTimeout"` // SIGTERM to SIGKILL; "10s"
 	TTL         duration          `json:"ttl"`         // idle for so long: unloaded; 0: never

@@ -11,16 +11,19 @@ import (
 	"time"
 )
 
-// noHealth as the health of a model: it is ready at once.
+// noHealth as the health of a model: a process is ready once its port takes
+// connections, and a model elsewhere at once.
 const noHealth = "none"
 
-const probeTimeout = 2 * time.Second // of one try
+// dialer connects to models that are being loaded. A server that may be starting is
+// better tried again than waited for.
+var dialer = net.Dialer{Timeout: 2 * time.Second}
 
-// prober asks for the health of models. It keeps no connection and follows no
+// prober asks for the health of models. An answer may take as long as the load, since
+// there are servers that load before they answer. It keeps no connection and follows no
 // redirect.
 var prober = &http.Client{
-	Transport: &http.Transport{DisableKeepAlives: true},
-	Timeout:   probeTimeout,
+	Transport: &http.Transport{DisableKeepAlives: true, DialContext: dialer.DialContext},
 	CheckRedirect: func(*http.Request, []*http.Request) error {
 		return http.ErrUseLastResponse
 	},
@@ -66,10 +69,9 @@ func (m *modelConfig) poll(ctx context.Context, u *url.URL, started time.Time, g
 
 // probe asks the model at u once.
 func (m *modelConfig) probe(ctx context.Context, u *url.URL) error {
-	switch m.Health {
-	case noHealth:
+	if m.Health == noHealth && m.remote() {
 		return nil
-	case "":
+	} else if m.Health == noHealth {
 		return connect(ctx, u)
 	}
 	target := strings.TrimSuffix(u.String(), "/") + m.Health
@@ -91,7 +93,7 @@ func (m *modelConfig) probe(ctx context.Context, u *url.URL) error {
 
 // connect reports whether anything takes connections at u.
 func connect(ctx context.Context, u *url.URL) error {
-	conn, err := (&net.Dialer{Timeout: probeTimeout}).DialContext(ctx, "tcp", hostPort(u))
+	conn, err := dialer.DialContext(ctx, "tcp", hostPort(u))
 	if err != nil {
 		return err
 	}

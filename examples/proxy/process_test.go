@@ -238,8 +238,6 @@ func TestReadyTimesOut(t *testing.T) {
 
 // Only 200 means ready, and no redirect is followed to where it can be had.
 func TestReadyMeans200(t *testing.T) {
-	defer func(d time.Duration) { prober.Timeout = d }(prober.Timeout)
-	prober.Timeout = patience // A slow answer is an answer.
 	for _, status := range []int{201, 302, 404, 500, 503} {
 		asked := make(chan struct{}, 1)
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -290,8 +288,25 @@ func TestReadyHangs(t *testing.T) {
 
 func TestReadyByConnect(t *testing.T) {
 	cfg := demo(t, "-load", "1h")
-	cfg.Health = ""
+	cfg.Health = noHealth
 	mustBeReady(t, startChild(t, cfg))
+}
+
+// A server may take any time for its answer, as long as it comes before the load has
+// taken too long.
+func TestReadyAfterSlowAnswer(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-time.After(3 * time.Second): // Longer than it takes to give up on a connection.
+		case <-r.Context().Done():
+		}
+	}))
+	t.Cleanup(server.Close)
+	cfg := shell("exec sleep 1000")
+	cfg.LoadTimeout = duration(patience)
+	c := startChild(t, cfg)
+	c.addr.Host = server.Listener.Addr().String()
+	mustBeReady(t, c)
 }
 
 func TestExitsWhileLoading(t *testing.T) {
