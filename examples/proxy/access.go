@@ -77,10 +77,10 @@ func matching(keys []keyConfig, given string) (found *keyConfig) {
 	return found
 }
 
-// caller is what a request has been found to be allowed, and where it is counted.
+// caller is what is known of the caller of a request.
 type caller struct {
-	key     *keyConfig // nil: none is needed
-	metrics *metrics
+	key   *keyConfig // nil: none is needed
+	visit visit
 }
 
 // callerKey is the key of a request's caller in its context.
@@ -98,9 +98,6 @@ func callerOf(r *http.Request) *caller {
 	}
 	return new(caller)
 }
-
-// metricsOf returns where r is counted, nil for nowhere.
-func metricsOf(r *http.Request) *metrics { return callerOf(r).metrics }
 
 // priority returns the priority of r for a model: the model's and the key's, and
 // what X-Priority adds within the bounds that the key sets. Without keys it is

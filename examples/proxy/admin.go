@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"example.com/scheduler"
@@ -148,6 +149,9 @@ func (a *admin) named(r *http.Request, flags ...string) ([]string, error) {
 		if !slices.Contains(models, name) {
 			models = append(models, name)
 		}
+	}
+	if r.Method == http.MethodPost {
+		callerOf(r).visit.model = strings.Join(models, ",")
 	}
 	return models, nil
 }

@@ -132,10 +132,10 @@ func TestAdminMetrics(t *testing.T) {
 	p.request(t, "alpha")()
 	code, body := p.ask("GET", "/metrics")
 	for _, want := range []string{
-		`scheduler_requests_total{outcome="granted"} 1`,
-		`proxy_model_state{model="alpha",state="ready"} 1`,
-		`proxy_load_seconds_count{model="alpha"} 1`,
-		`proxy_held_bytes 4096`,
+		`modelproxy_scheduler_requests_total{outcome="granted"} 1`,
+		`modelproxy_model_state{model="alpha",state="ready"} 1`,
+		`modelproxy_load_seconds_count{model="alpha"} 1`,
+		`modelproxy_held_bytes 4096`,
 	} {
 		if !strings.Contains(body, want+"\n") || code != 200 {
 			t.Errorf("%d, and %s is not in\n%s", code, want, body)

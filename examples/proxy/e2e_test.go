@@ -413,6 +413,37 @@ func TestReloadOnSignal(t *testing.T) {
 	}
 }
 
+// TestLog: what models print is in the log only if it is asked for, and every line of a
+// log as JSON is JSON.
+func TestLog(t *testing.T) {
+	for _, c := range []struct {
+		args   []string
+		output bool
+	}{
+		{[]string{"-log-format", "json"}, false},
+		{[]string{"-log-format", "json", "-log", "output"}, true},
+	} {
+		p := startProxyProcess(t, c.args...)
+		if code, text, err := chat(newClient(t), p.url, "alpha", false); code != http.StatusOK {
+			t.Fatalf("%d %q %v", code, text, err)
+		}
+		if code := p.end(syscall.SIGTERM); code != 0 {
+			t.Errorf("exit code %d\n%s", code, &p.stderr)
+		}
+		seen := make(map[string]bool)
+		for text := range strings.Lines(p.stderr.String()) {
+			var line struct{ Msg, Level string }
+			if err := json.Unmarshal([]byte(text), &line); err != nil || line.Level == "" {
+				t.Errorf("%q: %v", text, err)
+			}
+			seen[line.Msg] = true
+		}
+		if !seen["request"] || seen["output"] != c.output {
+			t.Errorf("%q: the log has %v", c.args, seen)
+		}
+	}
+}
+
 // TestWrongArguments: an exit code and a word on stderr.
 func TestWrongArguments(t *testing.T) {
 	busy := startProxyProcess(t)
@@ -423,6 +454,8 @@ func TestWrongArguments(t *testing.T) {
 	}{
 		{[]string{"-nonsense"}, 2, "-nonsense"},
 		{[]string{"extra"}, 2, "extra"},
+		{[]string{"-log", "loud"}, 2, "loud"},
+		{[]string{"-log-format", "xml"}, 2, "xml"},
 		{[]string{"-config", "does-not-exist.json"}, 1, "does-not-exist.json"},
 		{[]string{"-config", writeConfig(t, `{}`)}, 1, "models.json"},
 		{[]string{"-listen", strings.TrimPrefix(busy.url, "http://")}, 1, "in use; -listen HOST:PORT takes another"},

@@ -113,9 +113,7 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	a := answerTo(err)
-	if m := metricsOf(r); m != nil {
-		m.refused(a.reason)
-	}
+	callerOf(r).visit.reason = a.reason
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")

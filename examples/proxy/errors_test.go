@@ -124,6 +124,42 @@ func TestBrokenOff(t *testing.T) {
 	}
 }
 
+// TestCutShort: a stream that has begun cannot become an error, but it is counted and
+// logged as what has ended it.
+func TestCutShort(t *testing.T) {
+	for _, c := range []struct {
+		reason string
+		end    func(f *frontTest, inst *remoteInstance)
+	}{
+		{"unloaded", func(f *frontTest, _ *remoteInstance) { f.do("POST", "/unload?model=m", "") }},
+		{"model_failed", func(f *frontTest, inst *remoteInstance) { inst.stop(0) }},
+	} {
+		end := make(chan struct{})
+		f := newFrontTest(t, oneModel(nil), func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, "begun\n")
+			http.NewResponseController(w).Flush()
+			<-end
+			panic(http.ErrAbortHandler)
+		}, false)
+		resp, err := f.server.Client().Post(f.server.URL+chatPath, "application/json", strings.NewReader(`{"model":"m"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var inst *remoteInstance
+		f.host.do(func() { inst = f.host.models["m"].inst.(*remoteInstance) })
+		c.end(f, inst)
+		close(end)
+		if text, err := io.ReadAll(resp.Body); err == nil || string(text) != "begun\n" {
+			t.Errorf("%q %v", text, err)
+		}
+		resp.Body.Close()
+		want := fmt.Sprintf(`modelproxy_answers_total{model="m",code="200",reason=%q} 1`+"\n", c.reason)
+		if !happens(func() bool { return strings.Contains(string(f.host.metrics.text(status{}, 0)), want) }) {
+			t.Errorf("no %s", want)
+		}
+	}
+}
+
 // TestStatusesAreTheSchedulers: what the scheduler has a status for is answered with
 // it, and Retry-After is there only if it is known.
 func TestStatusesAreTheSchedulers(t *testing.T) {

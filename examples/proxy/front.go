@@ -74,10 +74,21 @@ func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 	}
 }
 
-// ServeHTTP implements http.Handler: who may, and then where to.
+// ServeHTTP implements http.Handler. It counts and logs how it went.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &caller{metrics: f.host.metrics}
-	r = withCaller(r, c)
+	c := &caller{visit: newVisit(w, r)}
+	returned := false
+	defer func() {
+		c.visit.end(r.Context().Err() != nil, returned)
+		f.host.metrics.count(&c.visit)
+		c.visit.log(f.log, c.key)
+	}()
+	f.admit(&c.visit, withCaller(r, c))
+	returned = true
+}
+
+// admit answers r: who may, and then where to.
+func (f *front) admit(w http.ResponseWriter, r *http.Request) {
 	if share(f.host.config(), w, r) {
 		return
 	}
@@ -90,7 +101,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeError(w, r, err)
 		return
 	}
-	c.key = key
+	callerOf(r).key = key
 	f.route(w, r)
 }
 
@@ -135,6 +146,7 @@ func (f *front) api(w http.ResponseWriter, r *http.Request) {
 		writeError(w, r, err)
 		return
 	}
+	callerOf(r).visit.model = found.name
 	model, ok := cfg.resolve(found.name)
 	if !ok {
 		writeError(w, r, fmt.Errorf("%w: %q", scheduler.ErrModelNotFound, found.name))
@@ -174,6 +186,7 @@ func rawPath(u *url.URL) string { return cmp.Or(u.RawPath, u.EscapedPath()) }
 
 // serve waits until the model may serve r, and lets it.
 func (f *front) serve(w http.ResponseWriter, r *http.Request, cfg *config, model string, b *body) {
+	callerOf(r).visit.model = model
 	priority, err := callerOf(r).priority(r, cfg.Models[model])
 	if err != nil {
 		writeError(w, r, err)
@@ -185,19 +198,19 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request, cfg *config, model
 	shown := &shownWait{front: f, w: w, r: r, model: model, arrival: arrival, on: cfg.Models[model].SendLoadingState}
 	resp := f.wait(ctx, model, priority, b, shown)
 	cancel()
+	visit := &callerOf(r).visit
+	visit.waited = time.Since(arrival)
 	if resp.Err != nil {
 		shown.fail(resp.Err)
 		return
 	}
-	f.host.metrics.waited(model, time.Since(arrival))
+	visit.grant()
 	b.release()
 	if r.Body != http.NoBody {
 		r.Body = b
 	}
-	counted := &countedWriter{ResponseWriter: shown.writer()}
-	defer func() { f.host.metrics.answered(model, counted.code()) }()
 	defer shown.end()
-	resp.HandleFunc(counted, r)
+	resp.HandleFunc(shown.writer(), r)
 }
 
 // wait waits for the scheduler's answer. If that takes time the body is read
@@ -252,30 +265,6 @@ func (f *front) leave(t *ticket, shown *shownWait, err error) scheduler.HandlerR
 type readerFunc func(p []byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
-
-// countedWriter remembers the status of an answer.
-type countedWriter struct {
-	http.ResponseWriter
-	status int
-}
-
-func (w *countedWriter) WriteHeader(status int) {
-	if status >= 200 || status == http.StatusSwitchingProtocols {
-		w.status = status
-	}
-	w.ResponseWriter.WriteHeader(status)
-}
-
-// Unwrap lets an http.ResponseController find the rest.
-func (w *countedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-// code is the status that the caller got.
-func (w *countedWriter) code() int {
-	if w.status == 0 {
-		return http.StatusOK
-	}
-	return w.status
-}
 
 // modelEntry is a model in the answer of /v1/models.
 type modelEntry struct {

@@ -71,7 +71,11 @@ func proxyMain(args []string, stdout, stderr io.Writer, signals <-chan os.Signal
 // lines w has lost.
 func newLogger(w *lossyWriter, o options) *slog.Logger {
 	to := func(w io.Writer) *slog.Logger {
-		return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: o.level}))
+		level := &slog.HandlerOptions{Level: o.level}
+		if o.json {
+			return slog.New(slog.NewJSONHandler(w, level))
+		}
+		return slog.New(slog.NewTextHandler(w, level))
 	}
 	w.reportBy(func(w io.Writer, lost int) { to(w).Error("lines lost", "lines", lost) })
 	return to(w)
@@ -82,6 +86,7 @@ type options struct {
 	listen  string // "": as the configuration says
 	file    string // "": the demo
 	level   slog.Level
+	json    bool // the log
 	check   bool // only the configuration
 	version bool // only say it
 }
@@ -91,7 +96,8 @@ func parseOptions(args []string, stderr io.Writer) (o options, err error) {
 	f.SetOutput(stderr)
 	f.StringVar(&o.listen, "listen", "", "address to listen on, `HOST:PORT`; port 0 takes a free one (default 127.0.0.1:8080)")
 	f.StringVar(&o.file, "config", "", "configuration `FILE` (JSON); without one there are three demo models")
-	f.TextVar(&o.level, "log", slog.LevelInfo, "lowest `LEVEL` of what is logged: debug, info, warn or error")
+	f.Func("log", "lowest `LEVEL` of what is logged: debug, output (what models print), info, warn or error (default info)", o.setLevel)
+	f.Func("log-format", "`FORMAT` of the log: text or json (default text)", o.setFormat)
 	f.BoolVar(&o.check, "check", false, "check the configuration, print warnings, and exit: 0 if it can be used, 1 if not")
 	f.BoolVar(&o.version, "version", false, "print the version and exit")
 	if err = f.Parse(args); err == nil && f.NArg() > 0 {
@@ -99,6 +105,23 @@ func parseOptions(args []string, stderr io.Writer) (o options, err error) {
 		fmt.Fprintln(stderr, err)
 	}
 	return o, err
+}
+
+// setLevel takes the value of -log.
+func (o *options) setLevel(name string) error {
+	if strings.EqualFold(name, "output") {
+		o.level = levelOutput
+		return nil
+	}
+	return o.level.UnmarshalText([]byte(name))
+}
+
+// setFormat takes the value of -log-format.
+func (o *options) setFormat(name string) error {
+	if o.json = name == "json"; !o.json && name != "text" {
+		return errors.New("neither text nor json")
+	}
+	return nil
 }
 
 // config reads the configuration that o names.

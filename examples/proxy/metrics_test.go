@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -17,20 +18,22 @@ func sampleMetrics() (*metrics, status) {
 	m := newMetrics()
 	m.started = time.UnixMilli(1_700_000_000_250)
 	m.configure(modelConfigs{"alpha": {}, "a \"quoted\\\n\" name": {}})
-	m.answered("alpha", 200)
-	m.answered("alpha", 200)
-	m.answered("alpha", 502)
-	m.answered("", 400)
-	m.answered("who knows", 404)
-	m.answered("alpha", 999)
-	m.refused("overloaded")
-	m.refused("not_found")
-	m.waited("alpha", 500*time.Microsecond)
-	m.waited("alpha", time.Millisecond)
-	m.waited("alpha", 42*time.Second)
-	m.waited("alpha", time.Hour)
-	m.loaded("alpha", 1500*time.Millisecond, nil)
-	m.loaded("alpha", time.Second, errors.New("no"))
+	for _, v := range []visit{
+		{model: "alpha", status: 200, granted: true, waited: 500 * time.Microsecond, first: time.Second, took: 2 * time.Second},
+		{model: "alpha", status: 200, granted: true, waited: time.Millisecond, first: 2 * time.Second, took: 3 * time.Second},
+		{model: "alpha", status: 499, reason: "left", granted: true, waited: 42 * time.Second, took: time.Minute},
+		{model: "alpha", status: 502, reason: "model_failed", granted: true, waited: time.Hour, first: time.Hour, took: 2 * time.Hour},
+		{model: "alpha", status: 502, reason: "load_failed", waited: time.Minute},
+		{model: "alpha", status: 999},
+		{status: 400, reason: "bad_request"},
+		{model: "who knows", status: 404, reason: "not_found"},
+	} {
+		m.count(&v)
+	}
+	m.loaded("alpha", loadReady, 1500*time.Millisecond)
+	m.loaded("alpha", loadFailed, time.Second)
+	m.loaded("alpha", loadCancelled, time.Second)
+	m.loaded("alpha", loadCancelled, time.Second)
 	return m, status{
 		Models: []modelStatus{
 			{Model: "a \"quoted\\\n\" name", State: scheduler.StateStopped},
@@ -54,11 +57,12 @@ func sampleMetrics() (*metrics, status) {
 func TestMetricsText(t *testing.T) {
 	m, s := sampleMetrics()
 	text := string(m.text(s, 4096))
-	before, build, found := strings.Cut(text, "proxy_build_info{")
-	if !found || !strings.HasSuffix(build, "} 1\n") {
+	info := regexp.MustCompile(`build_info{version="[^"]*",revision="[^"]*",go="go[^"]+"} 1`)
+	if !info.MatchString(text) {
 		t.Errorf("no build in\n%s", text)
 	}
-	compareGolden(t, filepath.Join("testdata", "metrics.txt"), before+"proxy_build_info{go=\"go1\",revision=\"\"} 1")
+	text = info.ReplaceAllString(text, `build_info{version="v1",revision="",go="go1"} 1`)
+	compareGolden(t, filepath.Join("testdata", "metrics.txt"), strings.TrimSuffix(text, "\n"))
 }
 
 // Callers choose the names of models, so they must not be able to make series.
@@ -67,18 +71,17 @@ func TestMetricsAreBounded(t *testing.T) {
 	m.configure(modelConfigs{"alpha": {}})
 	size := func() int { return bytes.Count(m.text(status{}, 0), []byte("\n")) }
 	count := func(name string) {
-		m.answered(name, 200)
-		m.waited(name, time.Second)
-		m.loaded(name, time.Second, nil)
+		m.count(&visit{model: name, status: 200, granted: true})
+		m.loaded(name, loadReady, time.Second)
 	}
 	count("alpha")
 	count("")
 	before := size()
 	for i := range 1000 {
 		count(strings.Repeat("x", i))
-		m.answered("alpha", 600+i)
+		m.count(&visit{model: "alpha", status: 600 + i})
 	}
-	m.answered("alpha", -1)
+	m.count(&visit{model: "alpha", status: -1})
 	if after := size(); after != before+1 {
 		t.Errorf("%d lines became %d", before, after)
 	}
@@ -94,10 +97,10 @@ func TestMetricsAreBounded(t *testing.T) {
 func TestConfigureKeepsWhatWasCounted(t *testing.T) {
 	m := newMetrics()
 	m.configure(modelConfigs{"alpha": {}, "beta": {}})
-	m.answered("alpha", 200)
+	m.count(&visit{model: "alpha", status: 200})
 	m.configure(modelConfigs{"alpha": {}, "gamma": {}})
-	m.answered("alpha", 200)
-	want := `proxy_http_responses_total{code="200",model="alpha"} 2` + "\n"
+	m.count(&visit{model: "alpha", status: 200})
+	want := `modelproxy_answers_total{model="alpha",code="200",reason=""} 2` + "\n"
 	if text := m.text(status{}, 0); !bytes.Contains(text, []byte(want)) {
 		t.Errorf("%s is not in\n%s", want, text)
 	}
@@ -110,22 +113,52 @@ func TestMetricsFromManyGoroutines(t *testing.T) {
 	for range 8 {
 		all.Go(func() {
 			for range 100 {
-				m.answered("alpha", 200)
-				m.refused("held")
-				m.waited("alpha", time.Second)
+				m.count(&visit{model: "alpha", status: 200, granted: true, waited: time.Second})
+				m.count(&visit{model: "alpha", status: 429, reason: "held"})
 				m.text(status{}, 0)
 			}
 		})
 	}
 	all.Wait()
 	for _, want := range []string{
-		`proxy_http_responses_total{code="200",model="alpha"} 800`,
-		`proxy_refusals_total{reason="held"} 800`,
-		`proxy_wait_seconds_sum{model="alpha"} 800`,
+		`modelproxy_answers_total{model="alpha",code="200",reason=""} 800`,
+		`modelproxy_answers_total{model="alpha",code="429",reason="held"} 800`,
+		`modelproxy_wait_seconds_sum{model="alpha"} 800`,
 	} {
 		if text := m.text(status{}, 0); !bytes.Contains(text, []byte(want+"\n")) {
 			t.Errorf("%s is not in\n%s", want, text)
 		}
+	}
+}
+
+// TestCancelledLoadsAreNoFailures: an unload during a load is what somebody wanted.
+func TestCancelledLoadsAreNoFailures(t *testing.T) {
+	f := newFrontTest(t, oneModel(nil), echo, true)
+	load := func(end func()) {
+		done := make(chan struct{})
+		go func() { defer close(done); f.do("POST", "/load?model=m", "") }()
+		f.until(func(s scheduler.Snapshot) bool { return len(s.Waiting) == 1 })
+		end()
+		<-done
+		f.until(func(s scheduler.Snapshot) bool { return len(s.Swaps) == 0 })
+	}
+	load(func() { f.gate <- errors.New("out of memory") })
+	if got := f.host.status().Models[0].LastError; got != "out of memory" {
+		t.Errorf("the last error is %q", got)
+	}
+	load(func() { f.do("POST", "/unload?model=m", "") })
+	if got := f.host.status().Models[0].LastError; got != "" {
+		t.Errorf("the last error is %q", got)
+	}
+	load(func() { f.gate <- nil })
+	text := string(f.host.metrics.text(f.host.status(), 0))
+	for _, outcome := range []string{loadReady, loadFailed, loadCancelled} {
+		if want := `modelproxy_loads_total{model="m",outcome="` + outcome + `"} 1` + "\n"; !strings.Contains(text, want) {
+			t.Errorf("no %s in\n%s", want, text)
+		}
+	}
+	if strings.Count(f.log.String(), "load failed") != 1 {
+		t.Error(f.log)
 	}
 }
 
@@ -144,11 +177,9 @@ func TestHistogramBounds(t *testing.T) {
 func TestCountingDoesNotAllocate(t *testing.T) {
 	m := newMetrics()
 	m.configure(modelConfigs{"alpha": {}})
-	m.answered("alpha", 200)
-	n := testing.AllocsPerRun(100, func() {
-		m.answered("alpha", 200)
-		m.waited("alpha", time.Second)
-	})
+	v := visit{model: "alpha", status: 200, granted: true, first: 1}
+	m.count(&v)
+	n := testing.AllocsPerRun(100, func() { m.count(&v) })
 	if n != 0 {
 		t.Errorf("%v allocations per request", n)
 	}

@@ -68,7 +68,7 @@ func share(cfg *config, w http.ResponseWriter, r *http.Request) (answered bool) 
 	}
 	h.Set("Access-Control-Allow-Origin", origin)
 	if r.Method != http.MethodOptions || method == "" {
-		h.Set("Access-Control-Expose-Headers", "Retry-After")
+		h.Set("Access-Control-Expose-Headers", "Retry-After, X-Request-Id")
 		return false
 	}
 	h.Set("Access-Control-Allow-Methods", method)

@@ -17,6 +17,10 @@ const (
 	maxLine   = 8 << 10 // Of a longer line the end is cut off.
 )
 
+// levelOutput is the level at which the log has what models print: a chatty one would
+// drown everything else.
+const levelOutput = slog.LevelDebug + 2
+
 // output is what the processes of a model print: a ring of the last lines, which
 // goes on from one process to the next. Each line goes to the log as well. It is
 // made by newOutput, and may be used by several goroutines at once.
@@ -199,7 +203,7 @@ func (o *output) tell(whole []string) {
 	o.mu.Unlock()
 	for _, line := range whole {
 		if log != nil && line != "" {
-			log.Info("output", "line", line)
+			log.Log(context.Background(), levelOutput, "output", "line", line)
 		}
 	}
 }

@@ -99,15 +99,15 @@ func TestOutputLog(t *testing.T) {
 		}
 		return a
 	}
-	log := slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{ReplaceAttr: plain}))
+	log := slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: levelOutput, ReplaceAttr: plain}))
 	o := newOutput()
 	o.begin(log.With("model", "a"), "[starting]")
 	fmt.Fprint(o, "one\n\ntw")
 	fmt.Fprint(o, "o level=ERROR\x1b[31m\nrest")
 	o.flush()
-	want := `level=INFO msg=output model=a line=one
-level=INFO msg=output model=a line="two level=ERROR\x1b[31m"
-level=INFO msg=output model=a line=rest
+	want := `level=DEBUG+2 msg=output model=a line=one
+level=DEBUG+2 msg=output model=a line="two level=ERROR\x1b[31m"
+level=DEBUG+2 msg=output model=a line=rest
 `
 	if b.String() != want {
 		t.Errorf("log:\n%swant:\n%s", b.String(), want)

@@ -196,7 +196,7 @@ func mustContain(t testing.TB, text string, parts ...string) {
 func TestProcess(t *testing.T) {
 	var log bytes.Buffer
 	out := newOutput()
-	c := startWith(t, demo(t), out, slog.New(slog.NewTextHandler(&log, nil)))
+	c := startWith(t, demo(t), out, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: levelOutput})))
 	mustBeReady(t, c)
 	if c.err() != nil {
 		t.Errorf("err = %v while it runs", c.err())
@@ -218,7 +218,7 @@ func TestProcess(t *testing.T) {
 	}
 	mustContain(t, strings.Join(out.lines(), "\n"),
 		"[starting at http://127.0.0.1:", "a: loading", "a: ready", "a: ending", "[stopped: exit status 0]")
-	mustContain(t, log.String(), `level=INFO msg=output model=a line="a: ready"`)
+	mustContain(t, log.String(), `level=DEBUG+2 msg=output model=a line="a: ready"`)
 }
 
 func TestReadyTimesOut(t *testing.T) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -165,6 +166,7 @@ func inParallel(fns []func() error) error {
 func (h *host) settle(s *swap) {
 	m := s.model
 	m.swap = nil
+	cancelled := s.ctx.Err() != nil
 	s.cancel(nil)
 	close(s.done)
 	for _, e := range s.evict {
@@ -174,17 +176,23 @@ func (h *host) settle(s *swap) {
 	if s.backend == nil {
 		return
 	}
-	h.metrics.loaded(m.name, time.Since(s.started), s.err)
+	took := time.Since(s.started)
 	switch {
 	case s.err == nil && m.inst != nil && m.state == scheduler.StateStarting:
+		h.metrics.loaded(m.name, loadReady, took)
 		m.lastError = ""
 		m.upstream = h.newUpstream(m.name, m.cfg, m.inst)
 		h.set(m, scheduler.StateReady)
-		h.log.Info("model ready", "model", m.name, "url", shownURL(m.inst.url()), "load", time.Since(s.started))
+		h.log.Info("model ready", "model", m.name, "url", shownURL(m.inst.url()), "load", took)
 		return
-	case s.err != nil:
-		m.lastError = s.err.Error()
-		h.log.Warn("load failed", "model", m.name, "err", s.err)
+	case cancelled && m.inst == nil:
+		h.metrics.loaded(m.name, loadCancelled, took)
+		m.lastError = ""
+		h.log.Info("load cancelled", "model", m.name, "after", took)
+	default:
+		h.metrics.loaded(m.name, loadFailed, took)
+		m.lastError = fmt.Sprint(cmp.Or(s.err, scheduler.ErrNotReady))
+		h.log.Warn("load failed", "model", m.name, "err", m.lastError)
 	}
 	if m.inst == nil {
 		h.set(m, scheduler.StateStopped)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -46,6 +48,7 @@ func (h *host) newUpstream(model string, cfg *modelConfig, inst instance) *upstr
 		ModifyResponse: func(r *http.Response) error {
 			cfg := h.config().Models[model] // Of now: a reload may have changed it.
 			confine(r.Header, cfg != nil && cfg.TrustPages)
+			r.Header.Del("X-Request-Id") // The proxy's own is there.
 			return nil
 		},
 		Transport:     u,
@@ -72,17 +75,39 @@ func (u *upstream) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
+// ServeHTTP implements http.Handler. An answer that breaks off in its middle is cut short
+// by a panic, and too late to be an error.
+func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	returned := false
+	defer func() {
+		if !returned {
+			callerOf(r).visit.reason = answerTo(cmp.Or(context.Cause(r.Context()), u.cause())).reason
+		}
+	}()
+	u.Handler.ServeHTTP(w, r)
+	returned = true
+}
+
+// cause returns the kind of error that ends a request before its time.
+func (u *upstream) cause() error {
+	if u.unloaded.Load() {
+		return scheduler.ErrModelUnloaded
+	}
+	return errModelFailed
+}
+
 // brokenOff returns why a request has failed: err is what its connection says. A crash
 // breaks that a moment before the end of the process is known.
 func (u *upstream) brokenOff(err error) error {
-	if u.unloaded.Load() {
-		return fmt.Errorf("%w: %q", scheduler.ErrModelUnloaded, u.model)
+	cause := u.cause()
+	if cause != errModelFailed {
+		return fmt.Errorf("%w: %q", cause, u.model)
 	}
 	select {
 	case <-u.inst.exited():
-		return fmt.Errorf("%w: %w", errModelFailed, u.inst.err()) // It names the model.
+		return fmt.Errorf("%w: %w", cause, u.inst.err()) // It names the model.
 	case <-time.After(time.Second):
-		return fmt.Errorf("%w: model %q: %w", errModelFailed, u.model, err)
+		return fmt.Errorf("%w: model %q: %w", cause, u.model, err)
 	}
 }
 

@@ -172,7 +172,7 @@ func (s *shownWait) fail(err error) {
 		writeError(s.w, s.r, err)
 		return
 	}
-	s.front.host.metrics.refused(answerTo(err).reason)
+	callerOf(s.r).visit.reason = answerTo(err).reason
 	s.send(errorEvent(s.r, err) + "data: [DONE]\n\n")
 }
 
@@ -188,7 +188,7 @@ func (s *shownWait) writer() http.ResponseWriter {
 // end completes an answer that was no stream.
 func (s *shownWait) end() {
 	if s.stream != nil && s.stream.other {
-		s.fail(fmt.Errorf("model %q answered with status %d: %s", s.model, s.stream.status, s.stream.text))
+		s.fail(fmt.Errorf("%w: model %q answered with status %d: %s", errModelFailed, s.model, s.stream.status, s.stream.text))
 	}
 }
 
