@@ -126,6 +126,108 @@ func TestPageByKeyboard(t *testing.T) {
 	}
 }
 
+// Everything is much, so that takes a second click too, whatever is in flight.
+func TestPageAsksBeforeItUnloadsAll(t *testing.T) {
+	b := startBrowser(t)
+	p := newPlay(t, "alpha", "beta")
+	p.ready("alpha")
+	p.request(t, "alpha")()
+	tab := b.open(p.server.URL, 1280, 900)
+	tab.awaitState("alpha", "ready")
+	tab.click("#unload-all")
+	tab.await(`document.querySelector("#unload-all").textContent.includes("?")`)
+	tab.await(`document.querySelector("#announcer").textContent.includes("again")`)
+	if got := p.host.status().Models[0].State; got != scheduler.StateReady {
+		t.Errorf("after one click alpha is %s", got)
+	}
+	tab.await(`document.querySelector("#unload-all").textContent === "Unload all"`) // The question is withdrawn.
+	tab.eval(`document.querySelector("#unload-all").click(), document.querySelector("#unload-all").click()`)
+	tab.awaitState("alpha", "stopped")
+}
+
+// A page that nobody sees has hung up on purpose: that is no fault, and nothing to be
+// shown in red when it is looked at again.
+func TestPagePausesWhileHidden(t *testing.T) {
+	b := startBrowser(t)
+	p := newPlay(t, "alpha")
+	tab := b.open(p.server.URL, 1280, 900)
+	tab.await(`document.querySelector("#connection").innerText === "live"`)
+	hide := func(hidden bool) {
+		tab.eval(fmt.Sprintf(`Object.defineProperty(document, "hidden", {value: %v, configurable: true}),
+			document.dispatchEvent(new Event("visibilitychange"))`, hidden))
+	}
+	hide(true)
+	tab.await(`document.querySelector("#connection").innerText.startsWith("paused")`)
+	if got := tab.eval(`document.querySelectorAll(".lost").length`); got != "0" {
+		t.Errorf("%s elements look as if the connection were lost", got)
+	}
+	p.ready("alpha")
+	p.request(t, "alpha")()
+	hide(false)
+	tab.await(`document.querySelector("#connection").innerText === "live"`)
+	tab.awaitState("alpha", "ready")
+	hide(true)
+	p.server.CloseClientConnections()
+	p.server.Close()
+	hide(false) // What is lost is still said to be.
+	tab.await(`document.querySelector("#connection").innerText.startsWith("connection lost")`)
+}
+
+// The timeline of a proxy that was started a moment ago is not mostly empty.
+func TestPageTimelineGrows(t *testing.T) {
+	b := startBrowser(t)
+	for _, c := range []struct {
+		age  time.Duration
+		want string
+	}{
+		{10 * time.Second, "60"},
+		{80 * time.Second, "120"},
+		{time.Hour, "120"},
+	} {
+		begin := time.Now().Add(-c.age)
+		s := newScene(begin, modelStatus{Model: "alpha"}).after(c.age)
+		tab := b.open(s.stage(t), 1280, 900)
+		tab.await(`document.querySelector("#models tbody")`)
+		tab.await(fmt.Sprintf(`document.querySelector("#window").value === %q`, c.want))
+	}
+	s := newScene(time.Now().Add(-time.Second), modelStatus{Model: "alpha"})
+	tab := b.open(s.stage(t), 1280, 900)
+	tab.await(`document.querySelector("#window").value === "60"`)
+	tab.eval(`(() => {
+		const w = document.querySelector("#window");
+		w.value = "300";
+		w.dispatchEvent(new Event("change"));
+	})()`)
+	s.after(65*time.Second, s.is(0, scheduler.StateReady))
+	tab.awaitState("alpha", "ready")
+	if got := tab.eval(`document.querySelector("#window").value`); got != "300" {
+		t.Errorf("what was chosen has become %s", got)
+	}
+}
+
+// Every word of the scheduler's that the page shows is explained there.
+func TestPageExplainsItsWords(t *testing.T) {
+	b := startBrowser(t)
+	tab := b.open(everything(time.Now()).stage(t), 360, 900)
+	tab.await(`document.querySelector("#models tbody")`)
+	tab.click("summary")
+	for _, word := range []string{
+		"loading", "ready", "serving", "closed", "stopping", "stopped", "cooling down", "swap", "overdue", "reserved",
+		"abandoned", "evictions", "refused", "failed", "cancelled", "ignored reports", "draining",
+	} {
+		found := fmt.Sprintf(`[...document.querySelectorAll("#words dt")].find((e) => e.textContent === %q && e.checkVisibility())`, word)
+		if got := tab.eval(found + "?.nextSibling.textContent.length > 20"); got != "true" {
+			t.Errorf("%s is not explained", word)
+		}
+	}
+	if got := tab.eval(`[...document.querySelectorAll("#legend li")].every((e) => e.title.length > 20)`); got != "true" {
+		t.Error("the legend explains nothing")
+	}
+	if over := tab.eval(overflowing); over != "" {
+		t.Errorf("too wide are\n%s", over)
+	}
+}
+
 func TestPageReconnects(t *testing.T) {
 	b := startBrowser(t)
 	p := newPlay(t, "alpha")
