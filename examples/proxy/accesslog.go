@@ -17,19 +17,18 @@ import (
 // answers is counted, and once.
 type visit struct {
 	http.ResponseWriter
-	id           string
-	arrival      time.Time
-	from         string
-	method, path string
-	model        string        // as far as it is known
-	reason       string        // why it was not served, or not to its end; "": it was
-	granted      bool          // a model has served it
-	waited       time.Duration // for that, or for a refusal
-	first        time.Duration // from arrival to the first byte of the answer's body; 0: none
-	took         time.Duration // from arrival to the end
-	status       int           // 0: nothing has been sent
-	bytes        int64         // of the body
-	failed       bool          // the caller does not take the answer
+	request *http.Request // as it came
+	id      string
+	arrival time.Time
+	model   string        // as far as it is known
+	reason  string        // why it was not served, or not to its end; "": it was
+	granted bool          // a model has served it
+	waited  time.Duration // for that, or for a refusal
+	first   time.Duration // from arrival to the first byte of the answer's body; 0: none
+	took    time.Duration // from arrival to the end
+	status  int           // 0: nothing has been sent
+	bytes   int64         // of the body
+	failed  bool          // the caller does not take the answer
 }
 
 // What the access log and the metrics call a caller that left before the end.
@@ -41,8 +40,8 @@ const (
 // newVisit makes the visit of r, which w answers. The request gets an id if it has none
 // that is fit to be passed on: to the model, to the caller and to the log.
 func newVisit(w http.ResponseWriter, r *http.Request) visit {
-	v := visit{ResponseWriter: w, arrival: time.Now(), from: r.RemoteAddr, method: r.Method, path: r.URL.Path}
-	if v.id = r.Header.Get("X-Request-Id"); !sane(v.id) {
+	v := visit{ResponseWriter: w, request: r, arrival: time.Now(), id: r.Header.Get("X-Request-Id")}
+	if !sane(v.id) {
 		v.id = rand.Text()
 	}
 	r.Header.Set("X-Request-Id", v.id)
@@ -94,10 +93,10 @@ func (v *visit) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // Unwrap lets an http.ResponseController find the rest.
 func (v *visit) Unwrap() http.ResponseWriter { return v.ResponseWriter }
 
-// end settles how it went. Gone says that the caller has hung up, and returned that the
-// handler has, and not panicked: that is how an answer is cut short.
-func (v *visit) end(gone, returned bool) {
-	switch {
+// end settles how it went. Returned says that the handler has, and has not panicked: that
+// is how an answer is cut short.
+func (v *visit) end(returned bool) {
+	switch gone := v.request.Context().Err() != nil; {
 	case v.failed, gone && (v.status == 0 || !returned):
 		v.status, v.reason = leftStatus, leftReason
 	case !returned:
@@ -111,7 +110,7 @@ func (v *visit) end(gone, returned bool) {
 // status page, is of interest if it is refused.
 func (v *visit) log(log *slog.Logger, key *keyConfig) {
 	level := slog.LevelInfo
-	looks := v.model == "" && v.method != http.MethodPost
+	looks := v.model == "" && v.request.Method != http.MethodPost
 	if looks && (v.status < 400 || v.status == leftStatus) {
 		level = slog.LevelDebug
 	}
@@ -120,8 +119,8 @@ func (v *visit) log(log *slog.Logger, key *keyConfig) {
 		name = key.Name
 	}
 	log.LogAttrs(context.Background(), level, "request", slog.String("id", v.id),
-		slog.String("from", v.from), slog.String("key", name),
-		slog.String("method", bounded(v.method)), slog.String("path", bounded(v.path)),
+		slog.String("from", v.request.RemoteAddr), slog.String("key", name),
+		slog.String("method", bounded(v.request.Method)), slog.String("path", bounded(v.request.URL.Path)),
 		slog.String("model", bounded(v.model)), slog.Int("status", v.status), slog.String("reason", v.reason),
 		slog.Duration("waited", v.waited), slog.Duration("first_byte", v.first),
 		slog.Duration("duration", v.took), slog.Int64("bytes", v.bytes))

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -41,14 +42,17 @@ type answer struct {
 	kind   string // the type in the body
 }
 
-// answers are the errors that have a status or a reason of their own. Status 0 is what
-// scheduler.HTTPStatus says. The first that an error wraps counts: the refusal of a
-// model that cools down wraps the error of its load, which may be any other.
-var answers = []struct {
+// ownAnswer is an error with a reason of its own. Status 0 is what scheduler.HTTPStatus
+// says.
+type ownAnswer struct {
 	err    error
 	status int
 	reason string
-}{
+}
+
+// Of answers the first that an error wraps counts: the refusal of a model that cools
+// down wraps the error of its load, which may be any other.
+var answers = []ownAnswer{
 	{scheduler.ErrCoolingDown, 0, "cooling_down"},
 	{scheduler.ErrShutdown, 0, "shutdown"},
 	{scheduler.ErrModelUnloaded, 0, "unloaded"},
@@ -80,30 +84,25 @@ var kinds = map[int]string{
 	http.StatusGatewayTimeout:        "timeout_error",
 }
 
-// answerTo returns what the caller is told of err.
-func answerTo(err error) answer {
-	status, reason := reasonOf(err)
-	if status == 0 {
-		status, _ = scheduler.HTTPStatus(err)
+// answerTo returns what the caller is told of err. What is none of the others is the
+// error of a load.
+func answerTo(err error) (a answer) {
+	tooLarge, malformed := (*http.MaxBytesError)(nil), badRequestError("")
+	switch i := slices.IndexFunc(answers, func(a ownAnswer) bool { return errors.Is(err, a.err) }); {
+	case errors.As(err, &tooLarge):
+		a = answer{status: http.StatusRequestEntityTooLarge, reason: "body_too_large"}
+	case errors.As(err, &malformed):
+		a = answer{status: http.StatusBadRequest, reason: "bad_request"}
+	case i >= 0:
+		a = answer{status: answers[i].status, reason: answers[i].reason}
+	default:
+		a = answer{status: http.StatusBadGateway, reason: "load_failed"}
 	}
-	return answer{status, reason, cmp.Or(kinds[status], "api_error")}
-}
-
-// reasonOf returns the status, 0 if it is the scheduler's to say, and the reason of
-// err. What is none of the others is the error of a load.
-func reasonOf(err error) (status int, reason string) {
-	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return http.StatusRequestEntityTooLarge, "body_too_large"
+	if a.status == 0 {
+		a.status, _ = scheduler.HTTPStatus(err)
 	}
-	if malformed := badRequestError(""); errors.As(err, &malformed) {
-		return http.StatusBadRequest, "bad_request"
-	}
-	for _, a := range answers {
-		if errors.Is(err, a.err) {
-			return a.status, a.reason
-		}
-	}
-	return http.StatusBadGateway, "load_failed"
+	a.kind = cmp.Or(kinds[a.status], "api_error")
+	return a
 }
 
 // writeError answers r with err, in the form that the clients of its path expect. A

@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // exposition writes metrics as Prometheus reads them: its text format, version
@@ -14,10 +16,11 @@ type exposition struct {
 	family string // the present one
 }
 
-// begin starts a family. Kind is counter, gauge or histogram; help is one line.
+// begin starts a family. Kind is counter, gauge or histogram; help is one
+// line without a backslash.
 func (e *exposition) begin(kind, family, help string) {
 	e.family = family
-	e.WriteString("# HELP " + family + " " + helpEscapes.Replace(help) + "\n")
+	e.WriteString("# HELP " + family + " " + help + "\n")
 	e.WriteString("# TYPE " + family + " " + kind + "\n")
 }
 
@@ -27,20 +30,14 @@ func (e *exposition) sample(value float64, labels ...string) {
 	e.line("", value, labels)
 }
 
-// single writes a family that has one sample.
-func (e *exposition) single(kind, family, help string, value float64) {
-	e.begin(kind, family, help)
-	e.sample(value)
-}
-
 // histogram writes what h has counted as samples of the present family.
 func (e *exposition) histogram(h *histogram, labels ...string) {
 	total := uint64(0)
 	for i, n := range h.counts {
 		total += n
 		bound := math.Inf(1)
-		if i < len(h.bounds) {
-			bound = h.bounds[i]
+		if i < len(bounds) {
+			bound = bounds[i]
 		}
 		e.line("_bucket", float64(total), append(labels[:len(labels):len(labels)], "le", number(bound)))
 	}
@@ -61,39 +58,25 @@ func (e *exposition) line(suffix string, value float64, labels []string) {
 	e.WriteString(" " + number(value) + "\n")
 }
 
-var (
-	helpEscapes  = strings.NewReplacer(`\`, `\\`, "\n", `\n`)
-	labelEscapes = strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`)
-)
+var labelEscapes = strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`)
 
-// number writes a value, without an exponent as long as a person would.
-func number(v float64) string {
-	switch size := math.Abs(v); {
-	case math.IsInf(v, 1):
-		return "+Inf"
-	case size >= 1e-6 && size < 1<<53:
-		return strconv.FormatFloat(v, 'f', -1, 64)
-	}
-	return strconv.FormatFloat(v, 'g', -1, 64)
-}
+// number writes a value.
+func number(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 
-// histogram counts values by size.
+// bounds are the upper bounds of what a histogram tells apart, in seconds: from a
+// request served at once to the load of a big model from a slow disk. Beyond them there
+// is one more.
+var bounds = [...]float64{.001, .01, .1, .5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600}
+
+// histogram counts times by length.
 type histogram struct {
-	bounds []float64 // upper ones, ascending; beyond the last there is one more
-	counts []uint64  // one for each bound, and one for what is beyond
+	counts [len(bounds) + 1]uint64
 	sum    float64
 }
 
-func newHistogram(bounds []float64) *histogram {
-	return &histogram{bounds: bounds, counts: make([]uint64, len(bounds)+1)}
-}
-
-// observe counts v.
-func (h *histogram) observe(v float64) {
-	i := 0
-	for i < len(h.bounds) && v > h.bounds[i] {
-		i++
-	}
+// observe counts d.
+func (h *histogram) observe(d time.Duration) {
+	i, _ := slices.BinarySearch(bounds[:], d.Seconds())
 	h.counts[i]++
-	h.sum += v
+	h.sum += d.Seconds()
 }

@@ -79,7 +79,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &caller{visit: newVisit(w, r)}
 	returned := false
 	defer func() {
-		c.visit.end(r.Context().Err() != nil, returned)
+		c.visit.end(returned)
 		f.host.metrics.count(&c.visit)
 		c.visit.log(f.log, c.key)
 	}()

@@ -163,13 +163,14 @@ func TestCancelledLoadsAreNoFailures(t *testing.T) {
 }
 
 func TestHistogramBounds(t *testing.T) {
-	h := newHistogram([]float64{1, 2})
-	for _, v := range []float64{-1, 0, 1, 1.5, 2, 2.5, 1e9} {
-		h.observe(v)
+	var h histogram
+	for _, d := range []time.Duration{-1, 0, time.Millisecond, time.Millisecond + 1, 10 * time.Millisecond, 600 * time.Second, 601 * time.Second, time.Hour} {
+		h.observe(d)
 	}
-	for i, want := range []uint64{3, 2, 2} {
-		if h.counts[i] != want {
-			t.Errorf("bucket %d has %d, want %d", i, h.counts[i], want)
+	last := len(h.counts) - 1
+	for i, n := range h.counts {
+		if want := map[int]uint64{0: 3, 1: 2, last - 1: 1, last: 2}[i]; n != want {
+			t.Errorf("bucket %d has %d, want %d", i, n, want)
 		}
 	}
 }

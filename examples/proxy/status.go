@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"sync"
@@ -61,14 +60,12 @@ func (m *model) status() modelStatus {
 
 // waiting returns how many requests wait for a model.
 func (h *host) waiting(name string) int {
-	models := h.sched.Snapshot().Models
-	i, found := slices.BinarySearchFunc(models, name, func(m scheduler.ModelStatus, name string) int {
-		return cmp.Compare(m.Model, name)
-	})
-	if !found {
-		return 0
+	for _, m := range h.sched.Snapshot().Models {
+		if m.Model == name {
+			return m.Waiting
+		}
 	}
-	return models[i].Waiting
+	return 0
 }
 
 // output returns what the processes of a model have printed, nil if there is no
