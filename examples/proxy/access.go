@@ -10,6 +10,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"example.com/scheduler"
 )
 
 // access decides who may.
@@ -81,6 +83,7 @@ func matching(keys []keyConfig, given string) (found *keyConfig) {
 type caller struct {
 	key   *keyConfig // nil: none is needed
 	visit visit
+	lease string // of leaseHeader
 }
 
 // callerKey is the key of a request's caller in its context.
@@ -124,3 +127,12 @@ func (c *caller) priority(r *http.Request, model *modelConfig) (int, error) {
 
 // maxWish bounds X-Priority where no key does, so that sums cannot overflow.
 const maxWish = 1_000_000
+
+// priorityKey is the key of a request's priority in its Ctx.
+type priorityKey struct{}
+
+// priorityOf returns the priority that [host.request] was called with.
+func priorityOf(req scheduler.HandlerReq) int {
+	p, _ := req.Ctx.Value(priorityKey{}).(int)
+	return p
+}

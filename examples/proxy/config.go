@@ -117,6 +117,8 @@ type queueConfig struct {
 	Timeout  duration `json:"timeout"`  // how long a request may wait; 0: 10m, or the loadTimeout if that is longer; negative: no bound
 	Patience duration `json:"patience"` // see scheduler.FIFOOptions; 0: 10m; negative: off
 	Cooldown duration `json:"cooldown"` // 0: off
+
+	WebsocketGrace duration `json:"websocketGrace"` // how long a websocket may keep others waiting; "5m"; negative: no bound
 }
 
 // keyConfig is an API key. Exactly one of Key and KeyEnv is set.

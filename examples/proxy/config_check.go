@@ -35,6 +35,7 @@ func (c *config) fill() {
 	c.MaxBody = cmp.Or(c.MaxBody, 64<<20)
 	c.MaxHeld = cmp.Or(c.MaxHeld, 256<<20)
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, seconds(30))
+	c.Queue.WebsocketGrace = cmp.Or(c.Queue.WebsocketGrace, seconds(300))
 	c.aliases = make(map[string]string)
 	secretEnv := c.secretEnv()
 	for name, m := range c.Models {

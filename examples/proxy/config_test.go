@@ -230,6 +230,7 @@ func TestConfigDefaults(t *testing.T) {
 		MaxBody:      64 << 20,
 		MaxHeld:      256 << 20,
 		DrainTimeout: duration(30 * time.Second),
+		Queue:        queueConfig{WebsocketGrace: duration(5 * time.Minute)},
 		Models: modelConfigs{"alpha": {
 			Command:     []string{"true"},
 			URL:         "http://127.0.0.1:${PORT}",
@@ -267,7 +268,7 @@ func TestConfigFields(t *testing.T) {
 			"timeouts": {"firstByte": "8s", "idle": -1}
 		}},
 		"groups": [{"name": "g", "members": ["org/alpha"], "swap": true, "exclusive": true, "persistent": true}],
-		"queue": {"maxQueue": 8, "timeout": 9, "patience": -1, "cooldown": "10s"},
+		"queue": {"maxQueue": 8, "timeout": 9, "patience": -1, "cooldown": "10s", "websocketGrace": -1},
 		"maxBody": 11, "maxHeld": "12 kb", "drainTimeout": "13s", "preload": ["org/alpha"]
 	}`
 	t.Setenv("PROXY_KEY_BOB", "plugh")
@@ -290,7 +291,7 @@ func TestConfigFields(t *testing.T) {
 			Timeouts: timeoutsConfig{FirstByte: seconds(8), Idle: seconds(-1)}, secretEnv: []string{"PROXY_KEY_BOB"},
 		}},
 		Groups:  []groupConfig{{Name: "g", Members: []string{"org/alpha"}, Swap: true, Exclusive: true, Persistent: true}},
-		Queue:   queueConfig{MaxQueue: 8, Timeout: seconds(9), Patience: seconds(-1), Cooldown: seconds(10)},
+		Queue:   queueConfig{MaxQueue: 8, Timeout: seconds(9), Patience: seconds(-1), Cooldown: seconds(10), WebsocketGrace: seconds(-1)},
 		MaxBody: 11, MaxHeld: 12000, DrainTimeout: seconds(13), Preload: []string{"org/alpha"},
 		aliases: map[string]string{"a": "org/alpha"},
 	}

@@ -17,6 +17,8 @@ import (
 // Reasons of the proxy's own to refuse a request, or to end it.
 var (
 	errHeld         = errors.New("too many request bodies are waiting: try again later")
+	errLoop         = errors.New("it would have to wait for a request of which the caller is a part: a loop")
+	errSocketCut    = errors.New("cut because others have waited")
 	errSilent       = errors.New("it has been silent")
 	errQueueTimeout = errors.New("the request has waited for as long as it may")
 	errMissingKey   = errors.New("an API key is needed: as a bearer token, as X-Api-Key, or as the password of any user")
@@ -67,6 +69,7 @@ var answers = []ownAnswer{
 	{errMethod, http.StatusMethodNotAllowed, "method_not_allowed"},
 	{errHeld, http.StatusTooManyRequests, "held"},
 	{errModelFailed, http.StatusBadGateway, "model_failed"},
+	{errLoop, http.StatusLoopDetected, "loop"},
 	{errSilent, http.StatusGatewayTimeout, "model_timeout"},
 	{errQueueTimeout, http.StatusGatewayTimeout, "queue_timeout"},
 }

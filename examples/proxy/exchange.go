@@ -20,6 +20,8 @@ import (
 type exchange struct {
 	upstream *upstream
 	timeouts timeoutsConfig
+	lease    string          // for leaseHeader; "": none
+	opened   func()          // called when it has become a websocket, or the like
 	in       *http.Request   // as it came
 	ctx      context.Context // of what the model gets
 	cut      context.CancelCauseFunc
@@ -139,7 +141,11 @@ func (e *exchange) cutSilent(d duration) {
 
 // receive takes the answer, which is on its way to the caller.
 func (e *exchange) receive(resp *http.Response) {
+	resp.Header.Del(leaseHeader)
 	if resp.StatusCode == http.StatusSwitchingProtocols {
+		if e.opened != nil {
+			e.opened()
+		}
 		return // The body is a connection.
 	}
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))

@@ -76,7 +76,8 @@ func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 
 // ServeHTTP implements http.Handler. It counts and logs how it went.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &caller{visit: newVisit(w, r)}
+	c := &caller{visit: newVisit(w, r), lease: r.Header.Get(leaseHeader)}
+	r.Header.Del(leaseHeader)
 	returned := false
 	defer func() {
 		c.visit.end(returned)

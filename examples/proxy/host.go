@@ -38,6 +38,7 @@ type host struct {
 	policy   *policy
 	models   map[string]*model // configured, or with a process left
 	running  map[string]scheduler.ProcessState
+	leases   leases
 	inFlight int
 	swaps    int           // outstanding
 	closing  bool          // shutdown has begun
@@ -65,6 +66,7 @@ func newHost(cfg *config, log *slog.Logger, newBackend backendFactory) (*host, e
 		ended:      make(chan struct{}),
 		policy:     &policy{swapper},
 		models:     make(map[string]*model),
+		leases:     newLeases(),
 		running:    make(map[string]scheduler.ProcessState),
 		idle:       make(chan struct{}),
 		gone:       make(chan struct{}),
@@ -146,15 +148,6 @@ type ticket struct {
 	queued chan struct{} // closed once it is known that it has to wait
 }
 
-// priorityKey is the key of a request's priority in its Ctx.
-type priorityKey struct{}
-
-// priorityOf returns the priority that request was called with.
-func priorityOf(req scheduler.HandlerReq) int {
-	p, _ := req.Ctx.Value(priorityKey{}).(int)
-	return p
-}
-
 // request asks the scheduler for a model. The answer comes on t.req.Respond, and
 // places in the queue on t.req.PositionCh. The caller must from then on either
 // receive the answer or, once ctx has ended, call leave: the run loop waits for
@@ -174,7 +167,7 @@ func (h *host) request(ctx context.Context, model string, priority int) *ticket 
 		queued: make(chan struct{}),
 	}
 	asked := func() {
-		h.sched.OnRequest(t.req)
+		h.onRequest(&t.req)
 		close(t.queued)
 	}
 	if !h.post(asked) {
@@ -213,7 +206,7 @@ func (h *host) RunningModels() map[string]scheduler.ProcessState { return h.runn
 // panics or its connection is hijacked, and with its lease.
 func (h *host) GrantServe(req scheduler.HandlerReq, id string) bool {
 	m := h.models[id]
-	e := &exchange{upstream: m.upstream, timeouts: m.cfg.Timeouts}
+	e := h.grant(m, req)
 	var once sync.Once
 	serve := func(w http.ResponseWriter, r *http.Request) {
 		defer once.Do(func() {
@@ -230,6 +223,7 @@ func (h *host) GrantServe(req scheduler.HandlerReq, id string) bool {
 		h.inFlight++
 		return true
 	case <-req.Ctx.Done():
+		h.leases.end(req.Lease)
 		return false
 	}
 }
@@ -237,6 +231,7 @@ func (h *host) GrantServe(req scheduler.HandlerReq, id string) bool {
 // served handles the end of a request. A model that has been replaced stops once
 // its last one has ended, before the scheduler could grant the next.
 func (h *host) served(m *model, lease uint64) {
+	h.leases.end(lease)
 	m.inFlight--
 	h.inFlight--
 	if m.inFlight == 0 {
@@ -247,6 +242,7 @@ func (h *host) served(m *model, lease uint64) {
 
 // GrantError implements scheduler.Effects.
 func (h *host) GrantError(req scheduler.HandlerReq, err error) {
+	delete(h.leases.nested, req.Respond)
 	select {
 	case req.Respond <- scheduler.HandlerResp{Err: err}:
 	case <-req.Ctx.Done():

@@ -44,6 +44,7 @@ func (h *host) newUpstream(model string, cfg *modelConfig, inst instance) *upstr
 			r.Out.URL.RawQuery = r.In.URL.RawQuery // As it came, even if it is broken.
 			r.SetXForwarded()
 			cfg.authorize(r.Out, url)
+			r.Out.Header.Set(leaseHeader, exchangeOf(r.In).lease)
 		},
 		ModifyResponse: func(r *http.Response) error {
 			cfg := h.config().Models[model] // Of now: a reload may have changed it.
