@@ -13,8 +13,8 @@ type newcomer struct {
 	tenant   string
 }
 
-// request handles an arrival: the refusals of R2, then the decision, which is the
-// same as for a request that waits.
+// request handles an arrival: first the refusals of R2, then the same decision as for a
+// request that waits.
 func (f *FIFO) request(req *HandlerReq) {
 	n := newcomer{req: req, arrival: f.queue.arrive()}
 	if isDone(req) {
@@ -28,7 +28,7 @@ func (f *FIFO) request(req *HandlerReq) {
 		f.refuse(req, err)
 		return
 	}
-	news := f.newsForOthers() // Before the decision, which may find callers gone.
+	news := f.newsForOthers() // Before the decision, which may drop requests.
 	var v verdict
 	f.decide(m, n.arrival, s, &v)
 	if v.action == serves && m.line.n == 0 {
@@ -37,8 +37,8 @@ func (f *FIFO) request(req *HandlerReq) {
 		return
 	}
 	if v.action != refuses && !f.servesFirst(m, &n, &v) && news {
-		// Requests that wait may be served, or have their swap started, before n: the queue
-		// moves in order. Where there is room n joins it first (R19).
+		// Waiting requests may be served, or get their swap, before n. So the queue
+		// moves in order, and n joins it first if there is room (R19).
 		f.step.unblock()
 		if !f.full() {
 			f.enqueue(m, &n)
@@ -59,8 +59,8 @@ func (f *FIFO) request(req *HandlerReq) {
 	f.join(m, &n, &v)
 }
 
-// admit returns the model that n names and how the host sees it, or the reason of
-// R2 that refuses n before any decision. It asks whose request n is, and how urgent.
+// admit returns the model that n names and how the host sees it, or the error with which
+// R2 refuses n before any decision. It also asks for the priority and the tenant of n.
 func (f *FIFO) admit(n *newcomer) (*model, sight, error) {
 	name := n.req.Model
 	s := f.see(name)
@@ -106,14 +106,13 @@ func (f *FIFO) priority(req *HandlerReq) (priority int, err error) {
 	return f.opts.Priority(*req), nil
 }
 
-// tenant asks whose a request is.
+// tenant asks for the tenant of a request.
 func (f *FIFO) tenant(req *HandlerReq) (tenant string, err error) {
 	defer refuse(f.log, "Tenant", req.Model, &err)
 	return f.opts.Tenant(*req), nil
 }
 
-// servesFirst reports whether the verdict on n lets m serve it before any request
-// that waits: at once (R3).
+// servesFirst reports whether m can serve n at once (R3), before any request that waits.
 func (f *FIFO) servesFirst(m *model, n *newcomer, v *verdict) bool {
 	if v.action != serves || n.arrival > f.limit(m) {
 		return false
@@ -122,9 +121,9 @@ func (f *FIFO) servesFirst(m *model, n *newcomer, v *verdict) bool {
 	return r == nil || r.priority < n.priority
 }
 
-// newsForOthers reports whether others wait for whom something has changed, by the look
-// or by itself since the queue last moved, so that a newcomer must not go
-// first (R19).
+// newsForOthers reports whether waiting requests may be able to go before a newcomer
+// (R19): the look has unblocked something, or the running models have changed since the
+// queue last moved.
 func (f *FIFO) newsForOthers() bool {
 	return f.queue.waiting > 0 && (f.step.unblocked || f.running.changed())
 }
@@ -138,9 +137,8 @@ func (f *FIFO) full() bool {
 	return f.queue.waiting >= f.opts.MaxQueue
 }
 
-// join lets n wait for m and carries out the verdict on it. Where others wait and m
-// can serve, all of them are served in their order, which may leave n waiting after
-// all.
+// join lets n wait for m and carries out the verdict on it. If m can serve, its requests
+// are served in order, and n may still be waiting after that.
 func (f *FIFO) join(m *model, n *newcomer, v *verdict) {
 	r := f.enqueue(m, n)
 	f.act(m, v)
@@ -155,34 +153,34 @@ func (f *FIFO) join(m *model, n *newcomer, v *verdict) {
 func (f *FIFO) enqueue(m *model, n *newcomer) *request {
 	r := &request{req: *n.req, priority: n.priority, arrival: n.arrival, since: f.step.time()}
 	if f.queue.waiting == 0 {
-		f.running.setMark() // What has changed before concerns nobody.
+		f.running.setMark() // Nothing waited for earlier changes.
 	}
 	f.arrived()
 	f.queue.add(&m.line, r, n.tenant)
 	f.positions.add(r)
-	f.oldest(m) // Those before it whose callers have left make room.
+	f.oldest(m) // Older requests whose callers have left are dropped.
 	if m.line.n == 1 {
 		f.setDeadline(m)
 	}
 	return r
 }
 
-// refuse answers the newcomer with err. The caller counts it.
+// refuse answers the newcomer with err. The caller of refuse counts it.
 func (f *FIFO) refuse(req *HandlerReq, err error) {
 	f.arrived()
 	f.eff.GrantError(*req, err)
-	f.debug("request refused", req.Model, err) // Last: a logger that panics costs nobody an answer.
+	f.debug("request refused", req.Model, err) // Last, so that a logger that panics costs no request its answer.
 }
 
-// arrived notes that the newcomer has its one answer (R1), or its place in the queue.
-// Only now it counts, so that at any moment the counters add up.
+// arrived notes that the newcomer has its one answer (R1), or its place in the queue. It
+// is counted only now, so that the counters always add up.
 func (f *FIFO) arrived() {
 	f.step.settled()
 	f.counters.Requests++
 }
 
-// overloaded is the error for a limit that is reached. It says when m will be loaded,
-// if that is known.
+// overloaded is the error for a limit that is reached. It says when m will be loaded, if
+// that is known.
 func (f *FIFO) overloaded(m *model) error {
 	err := &RetryError{Model: m.name, Err: ErrOverloaded}
 	if s := f.swaps.of(m.name); s != nil && s.loads && !s.abandoned && m.history.loadKnown {

@@ -4,9 +4,9 @@ package scheduler
 // turns in it (round robin: Nagle, On Packet Switches with Infinite Storage,
 // 1987).
 //
-// The classes of a line are a treap (Seidel and Aragon, Randomized Search Trees,
-// 1996): a search tree by priority, a heap by weight, and hence balanced whatever
-// the priorities are. Each node knows the oldest request of its subtree.
+// The classes of a line are a treap (Seidel and Aragon, Randomized Search Trees, 1996): a
+// search tree by priority and a heap by weight. So the tree is balanced whatever the
+// priorities are. Each node knows the oldest request of its subtree.
 type class struct {
 	line        *line
 	priority    int
@@ -41,8 +41,8 @@ func (w *weights) next() uint64 {
 	return z ^ z>>31
 }
 
-// spare makes classes. It keeps one that is not in use, because the usual line has one
-// class, and comes and goes.
+// spare makes classes. It keeps one that is not in use, because most lines have one class
+// and come and go.
 type spare struct {
 	class   *class
 	weights weights
@@ -58,7 +58,7 @@ func (s *spare) newClass(l *line, priority int) *class {
 	return c
 }
 
-// push adds r to its class in l, which it makes if there is none.
+// push adds r to its class in l. It makes the class if there is none.
 func (l *line) push(r *request, tenant string, s *spare) {
 	c := l.classes.find(r.priority)
 	if c == nil {
@@ -70,7 +70,7 @@ func (l *line) push(r *request, tenant string, s *spare) {
 	c.append(r, tenant) // It is younger than c.oldest, which stays.
 }
 
-// pull takes r out of l. What was its turn stays so until the next push.
+// pull takes r out of l. The turn of r stays as it is until the next push.
 func (l *line) pull(r *request, s *spare) {
 	c := r.turn.class
 	oldest := c.head == r
@@ -78,7 +78,7 @@ func (l *line) pull(r *request, s *spare) {
 	switch {
 	case c.head == nil:
 		l.remove(c, r)
-		c.line, c.left, c.right, c.oldest, c.turns = nil, nil, nil, nil, nil // It is kept, and keeps nobody else.
+		c.line, c.left, c.right, c.oldest, c.turns = nil, nil, nil, nil, nil // The spare must keep nothing in memory.
 		s.class = c
 	case oldest:
 		l.classes.refresh(c.priority)
@@ -137,7 +137,7 @@ func (c *class) delete(r *request) {
 	}
 }
 
-// turnOf returns the turn of a tenant, nil if it has no request in c.
+// turnOf returns the turn of a tenant, or nil if the tenant has no request in c.
 func (c *class) turnOf(tenant string) *turn {
 	if t := c.turn; t == nil || t.tenant == tenant {
 		return t
@@ -182,8 +182,8 @@ func (c *class) unlink(t *turn) {
 	t.prev, t.next = nil, nil
 }
 
-// pass puts t behind the other tenants. One that has no request left has left the ring
-// already.
+// pass puts t behind the other tenants. If it has no request left, it is no longer in the
+// ring.
 func (c *class) pass(t *turn) {
 	if t.head == nil {
 		return
@@ -192,8 +192,8 @@ func (c *class) pass(t *turn) {
 	c.link(t)
 }
 
-// next returns the request of c whose turn it is among those that arrived up to
-// limit. There is one.
+// next returns the request of c whose turn it is among those that arrived up to limit.
+// There must be one.
 func (c *class) next(limit uint64) *request {
 	t := c.turn
 	for t.head.arrival > limit {
@@ -202,8 +202,8 @@ func (c *class) next(limit uint64) *request {
 	return t.head
 }
 
-// first returns the request that ranks first among those of the tree that arrived
-// up to limit, nil if there is none.
+// first returns the request of the tree that ranks first among those that arrived up to
+// limit, or nil if there is none.
 func (c *class) first(limit uint64) *request {
 	if c == nil || c.oldest.arrival > limit {
 		return nil
@@ -234,7 +234,7 @@ func (c *class) each(yield func(*request) bool) bool {
 	return c.right.each(yield)
 }
 
-// find returns the class of a priority, nil if the tree has none.
+// find returns the class of a priority, or nil if the tree has none.
 func (c *class) find(priority int) *class {
 	for c != nil && c.priority != priority {
 		c = *c.child(priority)
@@ -250,8 +250,8 @@ func (c *class) child(priority int) **class {
 	return &c.right
 }
 
-// insert puts a class into the tree. Its only request is younger than all others, so
-// that the nodes above it stay what they are.
+// insert puts a class into the tree. Its only request is younger than all others, so the
+// nodes above it do not change.
 func (l *line) insert(added *class) {
 	at := &l.classes
 	for *at != nil && (*at).weight >= added.weight {
@@ -286,8 +286,7 @@ func (c *class) refresh(priority int) {
 	c.update()
 }
 
-// split divides the tree into the priorities above and below one that it does not
-// hold.
+// split divides the tree into the classes above and below a priority that has none.
 func (c *class) split(priority int) (above, below *class) {
 	if c == nil {
 		return nil, nil
@@ -302,7 +301,7 @@ func (c *class) split(priority int) (above, below *class) {
 	return above, c
 }
 
-// merge joins two trees, where all priorities of a are above those of b.
+// merge joins two trees. All priorities of a are above those of b.
 func merge(a, b *class) *class {
 	switch {
 	case a == nil:
@@ -319,8 +318,8 @@ func merge(a, b *class) *class {
 	return b
 }
 
-// update finds the oldest request of c and its children. It writes only news, since
-// most of the time there is none, and a pointer is dear to write while the garbage
+// update finds the oldest request of c and its children. It writes only if that has
+// changed, which is rare, because writing a pointer is expensive while the garbage
 // collector runs.
 func (c *class) update() {
 	oldest := c.head

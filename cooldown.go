@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// cooldown counts the failures in a row of one model, and says how long it refuses
-// requests for that (R13). The zero value is a model that has not failed.
+// cooldown counts the failures in a row of one model, and says for how long the model
+// refuses requests after them (R13). The zero value is a model that has not failed.
 type cooldown struct {
 	failures int
 	failure  error     // the latest
@@ -16,12 +16,12 @@ type cooldown struct {
 const (
 	// doublings is how often a cool-down doubles: to 32 times.
 	doublings = 5
-	// longestCooldown can double so often.
+	// longestCooldown is the longest time that can double so often.
 	longestCooldown = time.Duration(math.MaxInt64 >> doublings)
 )
 
-// fail notes a failure, after which the model cools down for base, doubled for each
-// failure in a row before.
+// fail notes a failure. The model then cools down for base, doubled for each earlier
+// failure in a row.
 func (c *cooldown) fail(now time.Time, base time.Duration, err error) {
 	c.failure = err
 	c.until = now.Add(min(base, longestCooldown) << min(c.failures, doublings))
@@ -31,7 +31,7 @@ func (c *cooldown) fail(now time.Time, base time.Duration, err error) {
 // clear forgets the failures.
 func (c *cooldown) clear() { *c = cooldown{} }
 
-// active reports whether there is anything to ask left about.
+// active reports whether the model has failed, so that left has something to say.
 func (c *cooldown) active() bool { return c.failures > 0 }
 
 // left returns how long the model goes on to refuse requests.

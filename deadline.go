@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// deadlines knows when a model that requests wait for may be overdue at the
-// earliest, so that before that time it costs nothing to look at (R8). It is a heap
-// by time. The zero value has no deadlines.
+// deadlines knows the earliest time at which each model that requests wait for may be
+// overdue. Before that time the look need not consider the model (R8). It is a heap by
+// time. The zero value has no deadlines.
 type deadlines struct{ heap []*deadline }
 
 // deadline is what deadlines keeps of one model. The zero value is not in the heap.
@@ -16,8 +16,8 @@ type deadline struct {
 	at    time.Time
 	index int // in the heap, from 1; 0: it is not in there
 
-	// What its price has made of it (R8): the request with that arrival number does not
-	// make it overdue before that time.
+	// The request with that arrival number does not make the model overdue before
+	// notBefore, because of its price (R8).
 	arrival   uint64
 	notBefore time.Time
 }
@@ -47,7 +47,7 @@ func (h *deadlines) passed(now time.Time, due []*model) []*model {
 	return h.below(0, now, due)
 }
 
-// below is passed for the part of the heap that begins at i.
+// below does the work of passed for the part of the heap that begins at i.
 func (h *deadlines) below(i int, now time.Time, due []*model) []*model {
 	if i >= len(h.heap) || h.heap[i].at.After(now) {
 		return due

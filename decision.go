@@ -8,7 +8,7 @@ import "slices"
 type WaitReason string
 
 // The reasons to wait. After the colon are the models in WaitStatus.On. For the holder of
-// a reservation it is what is in the way of the Swapper's present answer, not of the plan.
+// a reservation they stand in the way of what the Swapper answers now, not of the plan.
 const (
 	WaitLoading  WaitReason = "loading"  // its model is being loaded for it: that model
 	WaitPaused   WaitReason = "paused"   // its model is paused: that model
@@ -53,14 +53,14 @@ func (f *FIFO) see(name string) sight {
 	return sight{known, known && state == StateReady}
 }
 
-// block is why requests wait, and on which models, sorted. A model's is what the last
-// decision about it has found.
+// block is why the requests of a model wait, and on which models, sorted. It is what the
+// latest decision about the model found.
 type block struct {
 	reason WaitReason
 	on     []string
 }
 
-// note takes over why the requests of a model wait, and copies on.
+// note sets the reason and the models. It copies on.
 func (b *block) note(reason WaitReason, on ...string) {
 	b.reason = reason
 	if len(b.on) == 1 && len(on) == 1 {
@@ -70,26 +70,27 @@ func (b *block) note(reason WaitReason, on ...string) {
 	b.on = append(b.on[:0], on...)
 }
 
-// wait makes v that requests wait on one model.
+// wait makes v say that the requests wait on one model.
 func (v *verdict) wait(f *FIFO, reason WaitReason, model string) {
 	f.scratch.on = append(f.scratch.on[:0], model)
 	v.action, v.reason, v.models = waits, reason, f.scratch.on
 }
 
-// refuse makes v that requests get an error.
+// refuse makes v say that the requests get an error.
 func (v *verdict) refuse(err error) { v.action, v.err = refuses, err }
 
-// start makes v that a swap starts, which stops evict.
+// start makes v say that a swap starts and stops evict.
 func (v *verdict) start(evict []string, loads bool) {
 	v.action, v.models, v.loads = starts, evict, loads
 }
 
-// decide says what can be done now for a request for m that has that arrival
-// number. It changes nothing, but for taking out callers that have left. A newcomer
-// and those that wait are decided on alike. S is how the host sees m at this moment.
+// decide says what can be done now for a request for m with that arrival number. It
+// treats a newcomer and a waiting request alike. It changes nothing, except that it drops
+// requests whose callers have left. S is how the host sees m at this moment.
 //
-// The answer goes to v, a zero value. It is large, and every model that waits is
-// decided on again and again: copies of it would be a fifth of what a drain costs.
+// The answer goes to v, which is a zero value before. A verdict is large, and every model
+// that requests wait for is decided on again and again: copying verdicts would be a fifth
+// of the cost of a drain.
 func (f *FIFO) decide(m *model, arrival uint64, s sight, v *verdict) {
 	if f.swaps.of(m.name) != nil {
 		v.wait(f, WaitLoading, m.name) // One swap per model (R4).
@@ -113,9 +114,9 @@ func (f *FIFO) decide(m *model, arrival uint64, s sight, v *verdict) {
 		v.refuse(err)
 		return
 	}
-	// Slots bound what a process serves, so that a model that is not ready has as many
-	// as it likes. Without a slot a ready model cannot serve, but it may still start a
-	// swap that it needs: by the time the swap has reported a slot may be free (R7).
+	// Slots bound what a process serves, so they do not matter while the model is not
+	// ready. A ready model without a free slot cannot serve, but it may still start a
+	// swap that it needs: a slot may be free by the time the swap has reported (R7).
 	slot := !s.ready || limits.slot(m.account.inFlight)
 	if !f.servable(m, s, evict) {
 		f.decideSwap(m, evict, s, v)
@@ -132,16 +133,17 @@ func (f *FIFO) decide(m *model, arrival uint64, s sight, v *verdict) {
 	case arrival > limit && f.first(m, limit) == nil:
 		v.wait(f, WaitClosed, f.reservations.closing(m.name).by.target)
 	default:
-		// What a newcomer to a closed model may not have, those that came before it may.
+		// A closed model still serves the requests that came before its closing,
+		// even if this one has to wait.
 		v.action, v.limits = serves, limits
 	}
 }
 
-// decideSwap says whether a swap of m can start that stops evict. For the holder of a
-// reservation its plan will do as well: by the time that the plan is idle the Swapper
-// may prefer models that are busy, and go on to do so for as long as requests come for
-// them (R8). The plan has to be enough beside what outstanding swaps have yet to stop.
-// Why m waits is what is in the way of the present answer.
+// decideSwap says whether a swap of m that stops evict can start. The holder of a
+// reservation may use its plan instead: by the time the plan is idle, the Swapper may
+// prefer models that are busy, and may go on doing so for as long as requests come for
+// them (R8). The plan has to suffice beside the models that outstanding swaps have yet to
+// stop. If m has to wait, the reason is what stands in the way of evict.
 func (f *FIFO) decideSwap(m *model, evict []string, s sight, v *verdict) {
 	i := intent{m.name, evict}
 	reason, on := f.obstacle(&i)
@@ -167,15 +169,15 @@ func (f *FIFO) decideSwap(m *model, evict []string, s sight, v *verdict) {
 	}
 }
 
-// cancel makes v cancel a swap, if there is one and v cancels none yet.
+// cancel makes v say that s is cancelled, unless s is nil or v cancels a swap already.
 func (v *verdict) cancel(s *swap) {
 	if s != nil && v.swap == nil {
 		v.action, v.swap = cancels, s
 	}
 }
 
-// servable reports whether m, for which evict has to go, needs no swap and is not
-// being stopped by one (R3).
+// servable reports whether m needs no swap and is not being stopped by one (R3). Evict is
+// what has to stop for m.
 func (f *FIFO) servable(m *model, s sight, evict []string) bool {
 	return s.ready && len(evict) == 0 && f.swaps.stopping(m.name) == nil
 }
@@ -197,7 +199,7 @@ func (f *FIFO) askLimits(m *model) (l Limits, err error) {
 // slot reports whether one more request may be in flight (R9).
 func (l Limits) slot(inFlight int) bool { return l.Concurrency <= 0 || inFlight < l.Concurrency }
 
-// limit is the latest arrival that m grants to: a closed model grants only to
+// limit returns the latest arrival number that m grants to: a closed model grants only to
 // requests that arrived before it was closed (R8).
 func (f *FIFO) limit(m *model) uint64 {
 	if c := f.reservations.closing(m.name); c != nil {
@@ -206,8 +208,8 @@ func (f *FIFO) limit(m *model) uint64 {
 	return everybody
 }
 
-// obstacle returns the first reason why a swap cannot start (R5), "" if there is none,
-// and the models that stand in the way, which are valid until the next call.
+// obstacle returns the first reason why a swap cannot start (R5), or "" if there is none,
+// and the models that stand in the way. The models are valid until the next call.
 func (f *FIFO) obstacle(i *intent) (WaitReason, []string) {
 	room := f.room(i.evict)
 	if len(room.busy) > 0 {
@@ -231,8 +233,8 @@ func (f *FIFO) colliding(i *intent, room *room) []string {
 	return room.on
 }
 
-// room is what keeps some models from being stopped. It is remembered, because the
-// models that wait for the same room have the same ones to evict.
+// room is what keeps some models from being stopped. It is remembered, because models
+// that wait for the same room have the same models to evict.
 type room struct {
 	leaseChanges, swapChanges uint64   // at that time
 	evict                     []string // the models
@@ -241,7 +243,7 @@ type room struct {
 	on                        []string // memory that is used again
 }
 
-// room returns what keeps models from being stopped.
+// room returns what keeps the models from being stopped.
 func (f *FIFO) room(models []string) *room {
 	r := &f.scratch.room
 	if r.leaseChanges == f.leases.changes && r.swapChanges == f.swaps.changes && slices.Equal(r.evict, models) {
@@ -259,10 +261,11 @@ func (f *FIFO) room(models []string) *room {
 	return r
 }
 
-// unwanted returns the one swap on whose target i waits, if it may be cancelled for i:
-// nobody waits for it, it is less than half done, i could start without it, and the
-// swaps cancelled so far allow it, so that impatient callers can keep neither loads from
-// ending nor a model from being loaded (R14). Otherwise it returns nil.
+// unwanted returns the one swap on whose target i waits, if it may be cancelled for i
+// (R14), and nil otherwise. No request may wait for that swap, it must be less than half
+// done, and i must be able to start without it. The swaps cancelled so far must allow it
+// too, so that impatient callers keep neither loads from ending nor a model from being
+// loaded.
 func (f *FIFO) unwanted(i *intent, on []string) *swap {
 	if f.canceler == nil || len(on) != 1 {
 		return nil
@@ -286,7 +289,7 @@ func (f *FIFO) wanted(name string) bool {
 	return f.oldest(f.models.record(name)) != nil || f.step.arriving(name)
 }
 
-// present appends to evict the models of plan that run.
+// present appends the models of plan that are running to evict.
 func (f *FIFO) present(plan, evict []string) []string {
 	for _, name := range plan {
 		if f.running.has(name) {

@@ -13,8 +13,8 @@ import (
 //
 // The functions are called on the run-loop goroutine and must not block. If Priority,
 // Tenant or Limits panics, the requests that it was asked about are refused with
-// [ErrPolicy], and the scheduler goes on. A panic of Now is fail-stop, as that of an
-// effect is (R17).
+// [ErrPolicy], and the scheduler goes on. A panic in Now is fail-stop, like a panic in an
+// effect (R17).
 type FIFOOptions struct {
 	// Priority returns the priority of a request. Among the requests for a model, the
 	// highest priority is served first. Priority also decides which model is loaded
@@ -101,17 +101,17 @@ type FIFO struct {
 	scratch  scratch
 }
 
-// scratch is memory that is used again. Nothing in it outlives the function that
-// fills it, except for order and overdue.
+// scratch is memory that is reused. Nothing in it outlives the function that fills it,
+// except order and overdue.
 type scratch struct {
 	lines    []*line
 	order    []*model // of rank, for serveReady and startNext
 	serving  []*model
 	due      []*model
-	overdue  []*model // that the last look has found overdue
+	overdue  []*model // what the latest look found overdue
 	plan, on []string
 	room     room
-	names    []string // of waitedForNames, when as many lines had begun
+	names    []string // of waitedForNames, as of begun
 	begun    uint64
 }
 
@@ -210,10 +210,10 @@ func (f *FIFO) OnShutdown(err error) {
 	f.step.run()
 }
 
-// handle carries out one event: the look, what the event causes, what that lets
-// move, and the places of those that go on waiting.
+// handle carries out one event: the look, what the event itself causes, the moves that it
+// makes possible, and the places of the requests that go on waiting.
 func (f *FIFO) handle(ev *event) {
-	f.changed() // The host has done other things since the step before.
+	f.changed() // The host may have changed something since the last step.
 	switch {
 	case f.down != nil:
 		f.afterShutdown(ev)
@@ -227,13 +227,13 @@ func (f *FIFO) handle(ev *event) {
 	}
 	f.positions.sync()
 	f.models.sweep(f.holds)
-	if f.queue.waiting == 0 && cap(f.scratch.lines) > roomy { // It names every model of a long queue.
+	if f.queue.waiting == 0 && cap(f.scratch.lines) > roomy { // A long queue has filled it.
 		f.forgetOverdue()
 		f.scratch = scratch{begun: f.queue.begun}
 	}
 }
 
-// dispatch hands an event to the rule that it is for.
+// dispatch hands an event to its rule.
 func (f *FIFO) dispatch(ev *event) {
 	switch ev.kind {
 	case requested:
@@ -249,7 +249,7 @@ func (f *FIFO) dispatch(ev *event) {
 	}
 }
 
-// holds reports whether the scheduler holds anything of m.
+// holds reports whether the scheduler holds anything for m.
 func (f *FIFO) holds(m *model) bool {
 	return m.line.n > 0 || m.account.live > 0 ||
 		f.swaps.of(m.name) != nil || f.swaps.stopping(m.name) != nil ||

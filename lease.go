@@ -5,14 +5,14 @@ import "slices"
 // ledger numbers the grants (R11). It knows which of them have not ended, and for
 // each model how many are in flight.
 //
-// The numbers only grow, so that a binary search finds a lease and nothing is ever
-// sorted. The zero value is an empty ledger.
+// The numbers only grow, so a binary search finds a lease and nothing has to be sorted.
+// The zero value is an empty ledger.
 type ledger struct {
 	last     uint64     // the number of the latest lease
 	live     int        // leases that have not ended
 	changes  uint64     // grows whenever something in flight changes
-	numbers  []uint64   // of these, and of some that have ended
-	accounts []*account // by the same index: whose lease it is; nil: it has ended
+	numbers  []uint64   // of the live leases and some that have ended
+	accounts []*account // by the same index: whose lease it is; nil if it has ended
 }
 
 // account is what the ledger keeps of one model. The zero value is an account
@@ -45,8 +45,8 @@ func (l *ledger) issue(a *account) uint64 {
 	return l.last
 }
 
-// compact drops the leases that have ended. Since as many are dropped as are kept,
-// it costs a constant per lease.
+// compact drops the leases that have ended. It drops at least as many as it keeps, so it
+// costs a constant per lease.
 func (l *ledger) compact() {
 	kept := 0
 	for i, a := range l.accounts {
@@ -59,8 +59,8 @@ func (l *ledger) compact() {
 	l.numbers, l.accounts = l.numbers[:kept], l.accounts[:kept]
 }
 
-// find returns the index of a lease and whose it is, nil if it was never issued or
-// has ended.
+// find returns the index of a lease and its account, which is nil if the lease was never
+// issued or has ended.
 func (l *ledger) find(number uint64) (int, *account) {
 	if i, found := slices.BinarySearch(l.numbers, number); found {
 		return i, l.accounts[i]
@@ -74,8 +74,8 @@ func (l *ledger) ended(number uint64) bool {
 	return a == nil
 }
 
-// end ends a lease and returns whose it was, nil if there is none to end, and
-// whether it was in flight. One that is written off was not.
+// end ends a lease. It returns the account of the lease, or nil if there was none to end,
+// and whether the lease was in flight. A lease that was written off was not.
 func (l *ledger) end(number uint64) (a *account, wasInFlight bool) {
 	i, a := l.find(number)
 	if a == nil {
@@ -96,8 +96,8 @@ func (l *ledger) end(number uint64) (a *account, wasInFlight bool) {
 	return a, wasInFlight
 }
 
-// oldest returns the number of the live lease of a that was issued first, 0 if
-// there is none.
+// oldest returns the number of the live lease of a that was issued first, or 0 if there
+// is none.
 func (l *ledger) oldest(a *account) uint64 {
 	if a.live == 0 {
 		return 0
@@ -115,8 +115,8 @@ func (l *ledger) writeOff(a *account) {
 	l.changes++
 }
 
-// empty returns s without its elements, which refer to nothing, and keeps its
-// memory unless that is a lot.
+// empty returns s without its elements, which must not hold pointers any more. It keeps
+// the memory of s unless that is a lot.
 func empty[T any](s []T) []T {
 	if cap(s) > roomy {
 		return nil

@@ -1,8 +1,8 @@
 package scheduler
 
-// model is the record of one model: what each part keeps of it, side by side. A
-// part touches its own piece and no other. The record exists while the scheduler
-// holds anything of the model, and from its first load or grant on.
+// model is the record of one model: what each part keeps for it, side by side. A part
+// touches only its own piece. The record exists while the scheduler holds anything for
+// the model, and forever once the model has been loaded or granted.
 type model struct {
 	name     string
 	line     line     // queue.go: its waiting requests
@@ -19,13 +19,13 @@ type model struct {
 // models holds the records.
 type models struct {
 	byName  map[string]*model
-	touched []*model // that may have nothing left to hold
+	touched []*model // may have nothing left to hold
 }
 
 // newModels returns an empty set of records.
 func newModels() models { return models{byName: make(map[string]*model)} }
 
-// record returns the record of a model, which it makes if there is none.
+// record returns the record of a model. It makes one if there is none.
 func (s *models) record(name string) *model {
 	m := s.byName[name]
 	if m == nil {
@@ -37,7 +37,7 @@ func (s *models) record(name string) *model {
 	return m
 }
 
-// find returns the record of a model, nil if there is none.
+// find returns the record of a model, or nil if there is none.
 func (s *models) find(name string) *model {
 	m := s.byName[name]
 	if m != nil {
@@ -46,8 +46,8 @@ func (s *models) find(name string) *model {
 	return m
 }
 
-// touch notes that a step may take from m what it holds. Whatever a step does with a
-// record begins with its name, so that no record is missed.
+// touch notes that after this step m may hold nothing any more. A step finds every record
+// that it changes by name, so none is missed.
 func (s *models) touch(m *model) {
 	if !m.touched && !m.used() {
 		m.touched = true
@@ -55,7 +55,7 @@ func (s *models) touch(m *model) {
 	}
 }
 
-// sweep drops the records that have been touched, hold nothing, and are not to be
+// sweep drops the records that have been touched, hold nothing and need not be
 // remembered.
 func (s *models) sweep(holds func(*model) bool) {
 	if len(s.touched) == 0 {
@@ -71,7 +71,7 @@ func (s *models) sweep(holds func(*model) bool) {
 	s.touched = empty(s.touched)
 }
 
-// used reports whether m was ever loaded or granted, so that its record stays.
+// used reports whether m was ever loaded or granted. Its record then stays.
 func (m *model) used() bool { return m.history.loadKnown || m.account.lastUsed > 0 }
 
 // remembered reports whether the record of m says anything that matters later.

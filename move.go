@@ -2,9 +2,9 @@ package scheduler
 
 import "slices"
 
-// settle lets the queue move until nothing in it can: models that are ready serve
-// what they can before any swap starts (R7), and after a start, or when something no
-// longer holds others back, every model is considered again.
+// settle moves the queue until nothing in it can move any more. Models that are ready
+// serve what they can before any swap starts (R7). After each start, and whenever
+// something is unblocked, every model is considered again.
 func (f *FIFO) settle() {
 	moved := false
 	for f.endReservations(); f.step.moves() && f.queue.waiting > 0; f.endReservations() {
@@ -31,9 +31,9 @@ func (f *FIFO) serveReady() {
 	}
 }
 
-// serveIfReady serves m if it is ready, and returns why it can never serve. For a
-// model that cannot serve now the Swapper is not asked before every model has been
-// considered, so that a Planner sees what has been granted.
+// serveIfReady serves the requests of m if it is ready. It returns an error if m can
+// never serve. The Swapper is not asked yet about a model that cannot serve now: a
+// Planner should see first what has been granted on the others.
 func (f *FIFO) serveIfReady(m *model) error {
 	s := f.see(m.name)
 	if !s.known {
@@ -50,8 +50,8 @@ func (f *FIFO) serveIfReady(m *model) error {
 	return err
 }
 
-// rank notes the models that requests wait for in the order of R6. Callers that have
-// left do not count.
+// rank puts the models that requests wait for in the order of R6. It drops requests whose
+// callers have left.
 func (f *FIFO) rank() {
 	lines := append(f.scratch.lines[:0], f.queue.lines...)
 	f.scratch.lines = lines
@@ -68,8 +68,8 @@ func (f *FIFO) rank() {
 	f.scratch.order = order
 }
 
-// waitedFor returns the running models that requests wait for, in the order of rank.
-// What does not run is not ready. It looks through the shorter of the two lists.
+// waitedFor returns the running models that requests wait for, in the order of rank. No
+// other model can be ready. It goes through the shorter of the two lists.
 func (f *FIFO) waitedFor() []*model {
 	running, order := f.running.list(), f.scratch.order
 	models := f.scratch.serving[:0]
@@ -91,8 +91,8 @@ func (f *FIFO) waitedFor() []*model {
 	return models
 }
 
-// serve grants the requests that wait for m in order, as far as there are slots. A
-// tenant whose request its caller no longer takes keeps its turn.
+// serve grants the requests that wait for m in order, as far as there are slots. A tenant
+// keeps its turn if the caller of its request has left.
 func (f *FIFO) serve(m *model, limits Limits) {
 	for limits.slot(m.account.inFlight) {
 		r := f.first(m, f.limit(m))
@@ -108,8 +108,7 @@ func (f *FIFO) serve(m *model, limits Limits) {
 	m.block.note(WaitSlots, m.name)
 }
 
-// grant answers a request of m with a lease, and reports whether its caller took
-// it.
+// grant answers a request for m with a lease, and reports whether its caller took it.
 func (f *FIFO) grant(m *model, req *HandlerReq) bool {
 	req.Lease = f.leases.issue(&m.account)
 	f.counters.Granted++
@@ -123,9 +122,9 @@ func (f *FIFO) grant(m *model, req *HandlerReq) bool {
 	return false
 }
 
-// startNext starts the first swap that can start: the holders of reservations come
-// first, in the order of taking, then the others by rank. Only one is started, since
-// others may serve beside it before a further one is.
+// startNext starts the first swap that can start. Holders of reservations come first, in
+// the order in which they took them, and then the other models by rank. It starts only
+// one swap: models that can run beside that swap may serve before the next one starts.
 func (f *FIFO) startNext() {
 	for _, r := range f.reservations.standing {
 		if f.tryStart(f.models.record(r.target)) {
@@ -173,8 +172,9 @@ func (f *FIFO) act(m *model, v *verdict) bool {
 	return false
 }
 
-// start starts the swap of m, unless the Swapper panics at that. A model that is not
-// ready has lost the requests that it served, and what is evicted is idle.
+// start starts the swap of m, unless OnSwapStart panics. Leases of a model that is not
+// ready are written off: their process is gone. The models that are evicted have none,
+// because they are idle.
 func (f *FIFO) start(m *model, v *verdict) bool {
 	i := intent{m.name, slices.Clone(v.models)}
 	if err := f.policy.startSwap(m.name); err != nil {
@@ -196,12 +196,12 @@ func (f *FIFO) start(m *model, v *verdict) bool {
 	f.counters.Evictions += uint64(len(i.evict))
 	f.debug("swap started", m.name, nil)
 	f.changed()
-	f.step.unblock() // It may have made way for others too.
+	f.step.unblock() // What it stops may have kept others waiting.
 	f.eff.StartSwap(m.name, slices.Clone(i.evict))
 	return true
 }
 
-// changed notes that an effect changes what runs, or that it already has.
+// changed notes that the running models may have changed.
 func (f *FIFO) changed() {
 	f.running.expire()
 	f.policy.begin()

@@ -6,8 +6,8 @@ import (
 	"runtime/debug"
 )
 
-// refuse turns the panic of a question into an error, and logs its stack (R17). It
-// is deferred by the function that asks:
+// refuse turns a panic in a question into an error, and logs the stack (R17). The
+// function that asks defers it:
 //
 //	defer refuse(log, "Plan", model, &err)
 func refuse(log *slog.Logger, question, model string, err *error) {
@@ -17,7 +17,7 @@ func refuse(log *slog.Logger, question, model string, err *error) {
 	}
 }
 
-// panicError returns an error that wraps err and what was panicked with.
+// panicError returns an error that wraps err and the value of a panic.
 func panicError(err error, value any) error {
 	if cause, ok := value.(error); ok {
 		return fmt.Errorf("%w: %w", err, cause)

@@ -6,10 +6,10 @@ import (
 	"slices"
 )
 
-// policy asks the Swapper, cleans its answers, survives its panics, and remembers
-// what it said for as long as that holds (R5): a plain Swapper's answer while the
-// running set is the same, and a Planner's, which sees more than that set, until
-// something happens.
+// policy asks the Swapper, cleans its answers, survives its panics, and remembers its
+// answers for as long as they hold (R5). A plain Swapper's answer holds while the running
+// set stays the same. A Planner sees more than that set, so its answers hold only until
+// something changes.
 type policy struct {
 	swapper Swapper
 	planner Planner // the swapper, if it is one
@@ -17,14 +17,14 @@ type policy struct {
 	running *running
 	swaps   *swaps
 	usage   func(model string) Resident // how a running model is used
-	changes func() uint64               // grows whenever that changes
+	changes func() uint64               // grows whenever usage changes
 
 	epoch    uint64 // answers from an earlier one have expired
-	step     uint64 // answers that have been given in it hold until it ends
+	step     uint64 // answers given in it hold until it ends
 	version  uint64 // of the running set in this epoch
 	panicked bool   // an answer of this epoch stands for a panic
 
-	// Memory that is used again.
+	// Memory that is reused.
 	models    []string
 	loading   []string
 	residents []Resident
@@ -36,19 +36,19 @@ type answers struct {
 	model   string
 	epoch   uint64   // of the list
 	list    []answer // to different questions
-	next    int      // of the list: the next question is often the same as after the latest one before
-	present answer   // as things are; what it was asked about is not kept
+	next    int      // index in the list: questions tend to come in the same order again
+	present answer   // to the question about things as they are; its running set is not kept
 }
 
 // answer is what the Swapper said to one question.
 type answer struct {
-	running []string // that it was asked about
-	loading []string // likewise: models that are supposed to load; nil: as things are
+	running []string // the set that it was asked about
+	loading []string // models that were supposed to be loading; nil: none
 	evict   []string // cleaned
 	err     error
 
 	epoch uint64 // in which it was given
-	step  uint64 // in which it was given, or has last been found to hold
+	step  uint64 // in which it was given or last found to hold
 	used  uint64 // policy.uses when it was given
 }
 
@@ -74,9 +74,9 @@ func (p *policy) uses() uint64 {
 	return p.changes() + p.swaps.changes
 }
 
-// holds reports whether an answer still holds: until the end of the step in which it
-// was given, whatever a Planner would say in the middle of it, and beyond that for as
-// long as nothing has changed that the Swapper sees.
+// holds reports whether an answer still holds. It holds until the end of the step in
+// which it was given, even if a Planner would give another one by then. After that it
+// holds for as long as nothing changes that the Swapper sees.
 func (p *policy) holds(a *answer) bool {
 	if a.epoch != p.epoch || a.step != p.step && a.used != p.uses() {
 		return false
@@ -85,7 +85,7 @@ func (p *policy) holds(a *answer) bool {
 	return true
 }
 
-// sync lets the answers expire if the running set has changed, and returns it.
+// sync returns the running set. If the set has changed, all answers expire.
 func (p *policy) sync() []string {
 	models := p.running.list()
 	if p.version != p.running.version {
@@ -95,8 +95,8 @@ func (p *policy) sync() []string {
 	return models
 }
 
-// evictionFor returns what has to be evicted for a's model as things are, or why it
-// will never run. The caller must not change or keep it.
+// evictionFor returns what has to be evicted for a's model as things are, or an error if
+// the model can never run. The caller must not change or keep the result.
 func (p *policy) evictionFor(a *answers) ([]string, error) {
 	p.sync()
 	if !p.holds(&a.present) {
@@ -105,10 +105,10 @@ func (p *policy) evictionFor(a *answers) ([]string, error) {
 	return a.present.evict, a.present.err
 }
 
-// suffices reports whether the policy asks for nothing more for a's model once plan
-// is carried out, beside a swap that may be nil (R8). What outstanding swaps stop is
-// left out, because it will be gone by then, and so is what that swap stops; its
-// target counts as loading.
+// suffices reports whether plan is enough for a's model: once the models in it have
+// stopped, the policy asks for nothing more (R8). What outstanding swaps stop is left
+// out, because it will be gone by then. If beside is not nil, what that swap stops is
+// left out too, and its target counts as loading.
 func (p *policy) suffices(a *answers, plan []string, beside *intent) bool {
 	if beside == nil {
 		return p.asksNoMore(a, plan, nil, nil, true)
@@ -116,21 +116,21 @@ func (p *policy) suffices(a *answers, plan []string, beside *intent) bool {
 	return p.asksNoMore(a, plan, beside.evict, []string{beside.target}, true)
 }
 
-// sufficesYet is suffices as long as what outstanding swaps stop is still there.
+// sufficesYet is like suffices, but what outstanding swaps stop still counts as running.
 func (p *policy) sufficesYet(a *answers, plan []string) bool {
 	return p.asksNoMore(a, plan, nil, nil, false)
 }
 
-// sufficesBesideAll is suffices beside the loads of all targets, sorted, whatever they
-// stop. Since an answer only grows with the running set, a plan that suffices then
-// suffices beside any one of them.
+// sufficesBesideAll is like suffices, but all of targets, which are sorted, count as
+// loading, and nothing is left out for them. Because an answer only grows with the
+// running set, a plan that suffices here suffices beside any one of them.
 func (p *policy) sufficesBesideAll(a *answers, plan, targets []string) bool {
 	return p.asksNoMore(a, plan, nil, targets, true)
 }
 
-// asksNoMore asks about the running models without those that stop, and with those
-// that are supposed to load, which are sorted. Gone says whether what outstanding swaps
-// stop is left out too.
+// asksNoMore asks about the running models without plan and stop, and with load, which is
+// sorted and counts as loading. Gone says whether what outstanding swaps stop is left out
+// too.
 func (p *policy) asksNoMore(a *answers, plan, stop, load []string, gone bool) bool {
 	models, targets := p.models[:0], load
 	asIs := true
@@ -147,7 +147,7 @@ func (p *policy) asksNoMore(a *answers, plan, stop, load []string, gone bool) bo
 		}
 		switch {
 		case model == a.model:
-		case supposed: // Whatever stops it.
+		case supposed: // Even if a swap stops it.
 			models = append(models, model)
 		case slices.Contains(plan, model) || slices.Contains(stop, model) || gone && p.swaps.stopping(model) != nil:
 			asIs = false
@@ -170,8 +170,8 @@ func (p *policy) asksNoMore(a *answers, plan, stop, load []string, gone bool) bo
 	return answer.err == nil && len(answer.evict) == 0
 }
 
-// supposed returns what of load the Swapper sees to load that does not load anyway.
-// Only a Planner sees any of it.
+// supposed returns those of load that a Planner is told are loading although they are
+// not. A plain Swapper is not told about loads.
 func (p *policy) supposed(target string, load []string) []string {
 	p.loading = p.loading[:0]
 	if p.planner != nil {
@@ -193,9 +193,9 @@ func (p *policy) stamp() stamp {
 	return stamp{p.epoch, p.swaps.changes, p.uses()}
 }
 
-// startSwap tells the Swapper that a swap is about to start. An error refuses it. A
-// Swapper with a memory may answer otherwise from then on, even if the same models run:
-// the target of a swap that only stops others runs already.
+// startSwap tells the Swapper that a swap is about to start. If it returns an error, the
+// swap must not start. From then on a Swapper with a memory may give different answers,
+// even if the running set stays the same: the target may be running already.
 func (p *policy) startSwap(target string) (err error) {
 	defer refuse(p.log, "OnSwapStart", target, &err)
 	p.swapper.OnSwapStart(target, p.others(target))
@@ -203,8 +203,7 @@ func (p *policy) startSwap(target string) (err error) {
 	return nil
 }
 
-// forget lets go of the answers to all questions but the usual one, whose memory is
-// worth keeping.
+// forget drops all answers except present, whose memory is worth keeping.
 func (a *answers) forget() { a.epoch, a.list, a.next = 0, nil, 0 }
 
 // others returns the running models without one of them.
@@ -217,9 +216,9 @@ func (p *policy) others(target string) []string {
 	return p.models
 }
 
-// answer returns the Swapper's answer for a's model beside models, and asks for it
-// unless it is known. Models in loading are supposed to load for the sake of the
-// question.
+// answer returns the Swapper's answer for a's model beside models, and asks only if the
+// answer is not known. For the sake of the question, the models in loading count as
+// loading.
 func (p *policy) answer(a *answers, models, loading []string) *answer {
 	if a.epoch != p.epoch {
 		a.epoch, a.list, a.next = p.epoch, a.list[:0], 0
@@ -231,15 +230,16 @@ func (p *policy) answer(a *answers, models, loading []string) *answer {
 	return now
 }
 
-// give asks a question and makes the answer hold from this step on.
+// give asks a question, and keeps the answer from this step on.
 func (p *policy) give(now *answer, target string, models, loading []string) {
 	now.epoch, now.step, now.used = p.epoch, p.step, p.uses()
 	now.evict, now.err = p.ask(target, models, loading, now.evict[:0])
 }
 
-// to returns the answer to a question, which has yet to be given if there is none. The
-// list is as long as there were questions in one step: while a reservation stands and
-// nothing else runs, who waits, and with that the questions, may change without end.
+// to returns the entry for a question. If the question is new, its answer has yet to be
+// given. The list is only as long as the number of questions in one step: while a
+// reservation stands, the waiting models may change without end, and the questions with
+// them.
 func (a *answers) to(models, loading []string, step uint64) *answer {
 	n, oldest := len(a.list), 0
 	for i := range n {
@@ -258,7 +258,7 @@ func (a *answers) to(models, loading []string, step uint64) *answer {
 	i := n
 	switch {
 	case n < cap(a.list):
-		a.list = a.list[:n+1] // The slices of the element are used again.
+		a.list = a.list[:n+1] // The slices of the element are reused.
 	case n > 0 && a.list[oldest].step != step:
 		i = oldest
 	default:
@@ -270,8 +270,8 @@ func (a *answers) to(models, loading []string, step uint64) *answer {
 	return now
 }
 
-// ask puts a question to the Swapper and appends its cleaned answer to evict: each
-// model once, and no model that does not run, the target among them.
+// ask puts a question to the Swapper and appends its cleaned answer to evict: each model
+// once, and no model that is not in models, such as the target.
 func (p *policy) ask(target string, models, loading, evict []string) ([]string, error) {
 	answer, err, returned := p.put(target, models, loading)
 	switch {
@@ -289,7 +289,7 @@ func (p *policy) ask(target string, models, loading, evict []string) ([]string, 
 	return evict, nil
 }
 
-// put asks the Swapper, and reports whether it returned. A panic is a refusal.
+// put asks the Swapper, and reports whether it returned. A panic counts as a refusal.
 func (p *policy) put(target string, models, loading []string) (evict []string, err error, returned bool) {
 	if p.planner != nil {
 		defer refuse(p.log, "Plan", target, &err)

@@ -5,41 +5,41 @@ import (
 	"math"
 )
 
-// positions tells waiting requests their place in the queue (R16). The first
-// places are told exactly after every event. Further back a request is told only how
-// many are queued, and only when it begins to wait or is queued again, so that a long
-// queue does not make every event dear.
+// positions tells waiting requests their place in the queue (R16). The first places are
+// told exactly after every event. A request further back is only told how many are
+// queued, and only when it begins to wait or is queued again, so that a long queue does
+// not make every event expensive.
 type positions struct {
 	queue     *queue
 	exact     int      // how many places are told exactly
 	listeners int      // waiting requests with a PositionCh
 	shifted   bool     // the exact places may have changed
 	newest    *request // that began to wait in this step
-	requeued  *line    // whose load has ended in this step without serving all of it
-	full      bool     // as many requests as there are exact places were queued at the last walk
-	lowest    int      // if so: the priority of the last of them
+	requeued  *line    // its load has ended in this step without serving all of it
+	full      bool     // at the last walk every exact place was taken
+	lowest    int      // if full: the priority of the request in the last exact place
 	cursors   cursors
 }
 
 // exactPlaces is positions.exact outside tests.
 const exactPlaces = 64
 
-// place is what positions keeps of one request. The zero value is a request that
-// was told nothing.
+// place is what positions keeps for one request. The zero value is a request that was
+// told nothing.
 type place struct {
 	told bool
 	n    int32 // the place that it was told; a queue has fewer than two thousand million
 }
 
-// near reports whether the request may be in the exact places. One that was told a
-// place further back comes among them only with a sync, which tells it.
+// near reports whether r may be in one of the exact places. A request that was told a
+// place further back comes among them only in a sync, which tells it.
 func (p *positions) near(r *request) bool { return !r.place.told || int(r.place.n) <= p.exact }
 
 // add begins to tell r, which has just begun to wait.
 func (p *positions) add(r *request) {
 	p.newest = r
 	if r.req.PositionCh != nil {
-		p.shifted = p.shifted || p.listeners == 0 // Nobody has kept the places meanwhile.
+		p.shifted = p.shifted || p.listeners == 0 // The places were not kept without listeners.
 		p.listeners++
 	}
 	if r.line().loading {
@@ -47,8 +47,8 @@ func (p *positions) add(r *request) {
 	}
 }
 
-// remove stops telling r. Those behind one of the exact places move up, and so may a request
-// that r has kept out of them.
+// remove stops telling r. If r is in an exact place, the requests behind it move up. A
+// request that r kept out of the exact places may move up too.
 func (p *positions) remove(r *request) {
 	p.shifted = p.shifted || !r.line().loading && (p.near(r) || p.hides(r))
 	if r.req.PositionCh != nil {
@@ -56,10 +56,10 @@ func (p *positions) remove(r *request) {
 	}
 }
 
-// hides reports whether r may keep a request out of the exact places, although it is
-// further back itself: an older one of another tenant, whose turn is after that of r.
-// Say X1, Y4 and X2 wait for one model, in this order, and 3 for another. The queue is
-// X1 3 Y4 X2, and once Y4 has left it is X1 X2 3.
+// hides reports whether r, although it is further back itself, may keep an older request
+// of another tenant out of the exact places, because that tenant's turn comes after r's.
+// Say X1, Y4 and X2 wait for one model, in this order, and 3 for another. The queue is X1
+// 3 Y4 X2, and once Y4 has left it is X1 X2 3.
 func (p *positions) hides(r *request) bool {
 	return r.turn.class.turns != nil && (!p.full || r.priority >= p.lowest)
 }
@@ -72,16 +72,16 @@ func (p *positions) load(l *line) {
 	}
 }
 
-// requeue puts the requests of l, whose load has ended without serving them, back
-// into the queue.
+// requeue puts the requests of l back into the queue: the load has ended without serving
+// them.
 func (p *positions) requeue(l *line) {
 	if l.n > 0 {
 		p.shifted, p.requeued = true, l
 	}
 }
 
-// sync brings what was told up to date: the exact places, the newest request, and
-// those that were queued again.
+// sync tells what has changed: the exact places, the newest request, and the requests
+// that were queued again.
 func (p *positions) sync() {
 	newest, requeued := p.newest, p.requeued
 	p.newest, p.requeued = nil, nil
@@ -96,7 +96,7 @@ func (p *positions) sync() {
 		p.walk()
 		p.shifted = false
 	}
-	// Where exactly the others are would have to be searched for. How many are queued
+	// Finding the exact place of the others would take a search. How many are queued
 	// is an upper bound.
 	if newest != nil && !newest.place.told {
 		p.tell(newest, p.queue.queued())
@@ -110,9 +110,9 @@ func (p *positions) sync() {
 	}
 }
 
-// mayBeExact reports whether r, the newest request, may be in the exact places. It
-// ranks behind every other request of its priority, whatever the model, but for the
-// later requests of other tenants in its own class.
+// mayBeExact reports whether r, the newest request, may be in one of the exact places. It
+// ranks behind every other request of its priority in any model, except for later
+// requests of other tenants in its own class.
 func (p *positions) mayBeExact(r *request) bool {
 	if p.queue.queued() <= p.exact || !p.full || r.priority > p.lowest {
 		return true
@@ -148,8 +148,8 @@ func (p *positions) tell(r *request, n int) {
 	}
 }
 
-// send replaces what is unread in ch by n. It never blocks, and a channel that its
-// owner has closed does not take the run loop down.
+// send replaces what is unread in ch with n. It never blocks, and it survives a channel
+// that its owner has closed.
 func send(ch chan int, n int) {
 	defer func() { _ = recover() }()
 	for range len(ch) {
@@ -164,15 +164,14 @@ func send(ch chan int, n int) {
 	}
 }
 
-// cursors merges the lines of models into the queue: again and again it takes the
-// request that ranks first among the next ones of all lines. Lines that it has not
-// come to yet are in order, so that it has to compare only the first of them with
-// those that it has begun.
+// cursors merges the lines of the models into the queue: it repeatedly takes the request
+// that ranks first among the next requests of all lines. The lines that it has not begun
+// are in order, so it only has to compare the first of them with those that it has begun.
 type cursors struct {
 	lines   []*line // those that are to come
-	loading bool    // of them only those that are being loaded for, or only the others
+	loading bool    // of them only those that are loading; false: only the others
 	begun   []*cursor
-	free    []*cursor // whose memory is used again
+	free    []*cursor // their memory is reused
 }
 
 // cursor goes through one line in the order in which its requests would be granted.
@@ -185,13 +184,13 @@ type cursor struct {
 	at    int        // in later
 }
 
-// begin starts at the front of those of lines that are being loaded for, or of those
-// that are not. Lines are in order.
+// begin starts at the front of the lines that are loading, or of those that are not.
+// Lines are in order.
 func (c *cursors) begin(lines []*line, loading bool) {
 	c.lines, c.loading = lines, loading
 }
 
-// next returns the request whose place it is and moves on, nil at the end.
+// next returns the next request of the queue, or nil at the end.
 func (c *cursors) next() *request {
 	for len(c.lines) > 0 && c.lines[0].loading != c.loading {
 		c.lines = c.lines[1:]
@@ -231,7 +230,7 @@ func (c *cursors) start(l *line) {
 	heap.Push(c, cur)
 }
 
-// end lets go of the requests.
+// end drops all references to requests.
 func (c *cursors) end() {
 	c.lines = nil
 	c.free = append(c.free, c.begun...)
@@ -244,7 +243,8 @@ func (c *cursors) end() {
 	}
 }
 
-// descend puts the highest class of a tree on the path, above those it has passed.
+// descend puts the highest class of a tree on the path, on top of those passed on the
+// way.
 func (c *cursor) descend(n *class) {
 	for ; n != nil; n = n.left {
 		c.path = append(c.path, n)
@@ -265,11 +265,11 @@ func (c *cursor) enter() bool {
 	return true
 }
 
-// advance goes to the next request, and reports whether there is one. In the first
-// round each tenant has its turn; those who have more requests follow in the same
-// order, round by round.
+// advance goes to the next request, and reports whether there is one. In the first round
+// each tenant has its turn. Tenants with more requests follow in the same order, round by
+// round.
 func (c *cursor) advance() bool {
-	if c.at == len(c.later) { // As always with one tenant.
+	if c.at == len(c.later) { // Always so with one tenant.
 		c.later, c.at = c.later[:0], 0
 	}
 	if c.next.next != nil {

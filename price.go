@@ -7,20 +7,20 @@ import "time"
 const (
 	defaultLoad   = 10 * time.Second // until a load is known
 	leastPrice    = time.Second
-	overduePrices = 5 // a model is overdue after so many prices
-	closingPrices = 2 // a model may stay ready for so many of the holder's
+	overduePrices = 5 // a model is overdue after this many prices
+	closingPrices = 2 // a model may stay ready for this many of the holder's
 )
 
-// prices knows what it takes to get a model loaded, and how long to be patient
-// accordingly (R8). It learns from the loads that it is told of.
+// prices knows how long it takes to get a model loaded, and derives from that how long to
+// be patient (R8). It learns from the loads that it is told of.
 type prices struct {
 	patience time.Duration // the upper bound; negative: nothing is ever overdue
 	latest   time.Duration // the latest load of any model
 	known    bool          // there was one
 }
 
-// history is what is known of the loads and drains of one model. The zero value
-// knows nothing.
+// history is what is known about the loads and drains of one model. In the zero value
+// nothing is known.
 type history struct {
 	load       time.Duration // how long its latest load took
 	loadKnown  bool
@@ -29,12 +29,12 @@ type history struct {
 	readySince time.Time // the end of the load that made it ready; zero: from the start
 }
 
-// stopped notes that the model was stopped: if it is ready again without a load, it
-// has been so from the start for all that is known.
+// stopped notes that the model was stopped. If it is ready again later without a load,
+// nothing is known about when it became so, which counts as from the start.
 func (h *history) stopped() { h.readySince = time.Time{} }
 
-// learnDrain takes over how long the model took to finish what it had. One sample
-// says little, so that each moves the mean by a quarter.
+// learnDrain adds a sample of how long the model took to finish what it had. One sample
+// says little, so each moves the mean by a quarter.
 func (h *history) learnDrain(d time.Duration) {
 	if h.drainKnown {
 		d = h.drain + (d-h.drain)/4
@@ -42,7 +42,7 @@ func (h *history) learnDrain(d time.Duration) {
 	h.drain, h.drainKnown = d, true
 }
 
-// learnLoad takes over how long a load took.
+// learnLoad notes how long a load took.
 func (p *prices) learnLoad(h *history, d time.Duration) {
 	h.load, h.loadKnown = d, true
 	p.latest, p.known = d, true
@@ -59,23 +59,22 @@ func (p *prices) load(h *history) time.Duration {
 	return defaultLoad
 }
 
-// overdueAfter returns after how long a model is overdue whose load takes that long,
-// if it has to wait for such a drain.
+// overdueAfter returns after how long a model with that load is overdue, if it has to
+// wait for that drain.
 func (p *prices) overdueAfter(load, drain time.Duration) time.Duration {
 	return p.bounded(overduePrices, load, drain)
 }
 
-// closedAfter returns for how long a model may stay ready that keeps the holder of a
-// reservation waiting. What is closed is wanted, and will have to be loaded again, so
-// that the longer of the two loads counts: with the holder's alone, a model that
-// loads fast would take nearly all the time from one that loads slowly.
+// closedAfter returns for how long a model in a plan may be ready before it is closed. It
+// will have to be loaded again, so the longer of the two loads counts: with the holder's
+// load alone, a model that loads fast would take nearly all the time from one that loads
+// slowly.
 func (p *prices) closedAfter(holder, h *history, drain time.Duration) time.Duration {
 	return p.bounded(closingPrices, max(p.load(holder), p.load(h)), drain)
 }
 
-// bounded returns so many prices, or Patience if that is less. A price is a load and
-// a drain, and at least a second. Either may be so long that a sum or product would
-// overflow.
+// bounded returns times prices, or Patience if that is less. A price is load plus drain,
+// and at least a second. Both may be so long that a sum or product would overflow.
 func (p *prices) bounded(times, load, drain time.Duration) time.Duration {
 	longest := p.patience / times
 	price := max(leastPrice, min(load, longest)+min(drain, longest))

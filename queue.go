@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// queue holds the requests that wait (R6): a line for each model, in a line a
-// class for each priority, in a class a turn for each tenant. It finds any
-// request by its Respond channel, the oldest of a line without a search, and the
-// first of a line in the logarithm of the line's priorities.
+// queue holds the requests that wait (R6). It has a line for each model, a line has a
+// class for each priority, and a class has a turn for each tenant. It finds a request by
+// its Respond channel, and the oldest request of a line, without a search. Finding the
+// first request of a line takes the logarithm of the number of its priorities.
 //
 // The zero value is an empty queue.
 type queue struct {
@@ -22,8 +22,8 @@ type queue struct {
 	begun     uint64  // grows whenever a line begins or ends
 	lines     []*line // those that are not empty, by the rank of their heads
 	byRespond map[chan HandlerResp]*request
-	shared    bool // a Respond channel has been in use twice since waiting was 0
-	peak      int  // of waiting since then
+	shared    bool // since waiting was 0, two requests have had the same Respond channel
+	peak      int  // the highest waiting since it was 0
 	spare     spare
 }
 
@@ -33,9 +33,9 @@ type request struct {
 	priority int
 	arrival  uint64    // unique, and higher for later ones
 	since    time.Time // when it began to wait
-	place    place     // that its caller was told (position.go)
+	place    place     // that its caller was told; belongs to positions
 
-	turn         *turn    // nil once it waits no more
+	turn         *turn    // nil once it no longer waits
 	prev, next   *request // of its tenant, by arrival
 	older, newer *request // in its class, by arrival
 }
@@ -45,14 +45,15 @@ type line struct {
 	owner   *model // whose line it is; the queue does not look into it
 	n       int
 	classes *class   // the root of a tree
-	head    *request // the one that ranks first; nil: the line is empty
+	head    *request // the request that ranks first; nil: the line is empty
 	loading bool     // a swap is outstanding for these requests
 }
 
 // everybody is a limit that no arrival exceeds.
 const everybody = math.MaxUint64
 
-// roomy is how many entries an empty map or slice may have room for.
+// roomy is how many entries an empty map or slice may have room for. Larger ones are
+// dropped.
 const roomy = 1024
 
 // alive reports whether the caller is still there, as far as Ctx can tell.
@@ -73,7 +74,7 @@ func (q *queue) arrive() uint64 {
 	return q.arrivals
 }
 
-// add makes r of a tenant, which arrived after all the others, wait in l.
+// add makes r wait in l for a tenant. R must have arrived after all the others.
 func (q *queue) add(l *line, r *request, tenant string) {
 	l.n++
 	q.changes++
@@ -109,14 +110,15 @@ func (q *queue) remove(r *request) {
 	if l.head == r {
 		q.place(l, l.first(everybody))
 	}
-	// The entry of a Respond channel in use twice belongs to the later request. Where
-	// there is none such, the entry need not be looked at, which is a memory access far off.
+	// If two requests have the same Respond channel, its entry belongs to the later
+	// one. As long as no channel is shared, there is no need to look at the entry,
+	// which would be an expensive memory access.
 	if r.req.Respond != nil && (!q.shared || q.byRespond[r.req.Respond] == r) {
 		delete(q.byRespond, r.req.Respond)
 	}
 	if q.waiting == 0 {
 		q.shared = false
-		// A map stays as large as it has ever been, and so does a slice.
+		// Maps and slices do not shrink by themselves.
 		if q.peak > roomy {
 			q.byRespond, q.lines = nil, nil
 		}
@@ -124,14 +126,14 @@ func (q *queue) remove(r *request) {
 	}
 }
 
-// pass puts a tenant in l whose request was granted behind the other tenants of its
-// class.
+// pass puts a tenant of l behind the other tenants of its class, because its request was
+// granted.
 func (q *queue) pass(l *line, t *turn) {
 	t.class.pass(t)
 	q.place(l, l.first(everybody))
 }
 
-// place puts l, whose first request is head by now, where it belongs among the lines.
+// place makes head the first request of l, and puts l where it belongs among the lines.
 func (q *queue) place(l *line, head *request) {
 	if head == l.head {
 		return
@@ -154,7 +156,7 @@ func (q *queue) search(head *request) (int, bool) {
 	return slices.BinarySearchFunc(q.lines, head, func(l *line, r *request) int { return byRank(l.head, r) })
 }
 
-// find returns the request that waits with that Respond channel, nil if none does.
+// find returns the request that waits with that Respond channel, or nil if there is none.
 func (q *queue) find(respond chan HandlerResp) *request {
 	if respond == nil {
 		return nil
@@ -178,11 +180,11 @@ func (q *queue) setLoading(l *line, loading bool) {
 // queued counts the requests whose model is not being loaded for them.
 func (q *queue) queued() int { return q.waiting - q.loading }
 
-// first returns the request of l that ranks first among those that arrived up to
-// limit, nil if there is none.
+// first returns the request of l that ranks first among those that arrived up to limit,
+// or nil if there is none.
 func (l *line) first(limit uint64) *request { return l.classes.first(limit) }
 
-// oldest returns the request of l that arrived first, nil if there is none.
+// oldest returns the request of l that arrived first, or nil if there is none.
 func (l *line) oldest() *request {
 	if l.classes == nil {
 		return nil
@@ -190,8 +192,8 @@ func (l *line) oldest() *request {
 	return l.classes.oldest
 }
 
-// requests yields the requests of l, those with the highest priority first. They
-// must not be taken out meanwhile.
+// requests yields the requests of l, highest priority first. None may be taken out
+// meanwhile.
 func (l *line) requests() iter.Seq[*request] {
 	return func(yield func(*request) bool) { l.classes.each(yield) }
 }

@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// swapDone handles the report of a swap. A load that succeeds serves the requests it
-// was made for without another question (R4), and a failure is their answer (R10).
+// swapDone handles the report of a swap. If it succeeded, the requests that it was made
+// for are served without asking the Swapper again (R4). If it failed, they get its error
+// (R10).
 func (f *FIFO) swapDone(name string, err error) {
 	s := f.swaps.of(name)
 	if s == nil {
@@ -35,8 +36,8 @@ func (f *FIFO) swapDone(name string, err error) {
 // endSwap takes s, the swap of m, off the books.
 func (f *FIFO) endSwap(m *model, s *swap) {
 	for _, name := range s.evict {
-		// What the swap has stopped will be ready anew; what it has not stopped was
-		// ready all the while, so that its time goes on.
+		// A model that the swap stopped has to be loaded again. One that it did not
+		// stop has been ready all along, and stays ready since then.
 		if e := f.models.record(name); !f.see(name).ready {
 			e.history.stopped()
 		}
@@ -48,8 +49,8 @@ func (f *FIFO) endSwap(m *model, s *swap) {
 	f.step.unblock()
 }
 
-// swapFailed handles the failure of a swap of m: it answers all that waited for it (R10),
-// and m cools down (R13).
+// swapFailed handles the failure of a swap of m: every request that waited for it gets
+// the error (R10), and m cools down (R13).
 func (f *FIFO) swapFailed(m *model, err error) {
 	f.counters.SwapsFailed++
 	if f.opts.Cooldown > 0 {
@@ -79,8 +80,8 @@ func (f *FIFO) swapSucceeded(m *model, s *swap) {
 	f.positions.requeue(&m.line)
 }
 
-// learnLoad takes over how long a load of m took. It may make m due sooner or later, and
-// the models for which the latest load of any stands in.
+// learnLoad notes how long a load of m took. That may change when m is due, and when
+// models are due whose own load is not known.
 func (f *FIFO) learnLoad(m *model, d time.Duration) {
 	before := f.prices.overdueAfter(f.prices.load(&history{}), 0)
 	f.prices.learnLoad(&m.history, d)
@@ -95,19 +96,18 @@ func (f *FIFO) learnLoad(m *model, d time.Duration) {
 	}
 }
 
-// abandonedDone handles the report of a swap that was abandoned. It changes nothing
-// but the books, except that an unload sticks: a model that has come up after all is
-// stopped again, unless a request waits for it (R12).
+// abandonedDone handles the report of an abandoned swap. The report changes only the
+// books, except that an unload sticks: if the model is ready after all and no request
+// waits for it, it is stopped again (R12).
 func (f *FIFO) abandonedDone(m *model, s *swap, err error) {
 	if err == nil && s.unloaded && f.down == nil && f.oldest(m) == nil {
 		f.stop([]string{m.name}, s.timeout)
 	}
 }
 
-// serveDone handles the end of a lease. Without a number it is the oldest of the
-// model (R11). The queue moves only if the model is idle now, or if a slot is free
-// that requests wait for: otherwise nothing that waits can have been waiting for
-// this (R19).
+// serveDone handles the end of a lease. Lease 0 stands for the oldest lease of the model
+// (R11). The queue moves only if the model is idle now, or if a slot has become free that
+// requests wait for. Otherwise no request can have been waiting for this (R19).
 func (f *FIFO) serveDone(name string, lease uint64) {
 	if lease == 0 {
 		lease = f.leases.oldest(&f.models.record(name).account)
@@ -133,7 +133,7 @@ func (f *FIFO) serveDone(name string, lease uint64) {
 	}
 }
 
-// ignore counts a report that cannot be true.
+// ignore counts and logs a report that cannot be true.
 func (f *FIFO) ignore(what, model string) {
 	f.counters.Ignored++
 	f.log.Warn("ignored a report: there is no such "+what, "model", model)

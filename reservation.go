@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// reservation keeps room for a model that has waited for too long (R8). This is
-// EASY backfilling (Lifka, The ANL/IBM SP Scheduling System, 1995): what does not
+// reservation keeps room for a model that has waited for too long (R8). This is EASY
+// backfilling (Lifka, The ANL/IBM SP Scheduling System, 1995): everything that does not
 // hinder the reserved swap goes on.
 type reservation struct {
 	intent            // the reserved swap, which stops the plan
 	closed []*closing // models of the plan that it has closed, in order
 
 	suffices stamp // when the plan was last found to suffice
-	asked    stamp // when spared was last found out
+	asked    stamp // when spared was last determined
 	lines    uint64
 	spared   bool // the plan suffices beside the swaps of all models that requests wait for
 }
@@ -22,20 +22,20 @@ type reservation struct {
 type closing struct {
 	model   string
 	by      *reservation
-	arrival uint64    // the latest one before it was closed
+	arrival uint64    // of the latest request before it was closed
 	at      time.Time // when it was closed
 	idle    time.Time // when it last became idle, if it is; at first the time of closing
 }
 
-// reservations is the book of the reservations that stand. None hinders one before
-// it, so that no two plans have a model in common. The zero value is an empty book.
+// reservations is the book of the reservations that stand. None hinders an earlier one,
+// so no two plans have a model in common. The zero value is an empty book.
 type reservations struct {
 	standing []*reservation // in the order of taking
 	holders  map[string]*reservation
 	closed   map[string]*closing
 }
 
-// of returns the reservation that a model holds, nil if it has none.
+// of returns the reservation that a model holds, or nil if it holds none.
 func (b *reservations) of(model string) *reservation {
 	if len(b.standing) == 0 {
 		return nil
@@ -43,7 +43,7 @@ func (b *reservations) of(model string) *reservation {
 	return b.holders[model]
 }
 
-// closing returns how a model was closed, nil if it is open.
+// closing returns how a model was closed, or nil if it is open.
 func (b *reservations) closing(model string) *closing {
 	if len(b.closed) == 0 {
 		return nil
@@ -61,14 +61,14 @@ func (b *reservations) take(i intent) {
 	b.holders[r.target] = r
 }
 
-// close closes a model of the plan of r, to requests that arrive after that number.
+// close closes a model in the plan of r to requests whose arrival number is higher.
 func (b *reservations) close(r *reservation, model string, arrival uint64, at time.Time) {
 	c := &closing{model: model, by: r, arrival: arrival, at: at, idle: at}
 	r.closed = append(r.closed, c)
 	b.closed[model] = c
 }
 
-// end ends r and opens what it has closed.
+// end ends r and opens the models that it has closed.
 func (b *reservations) end(r *reservation) {
 	b.standing = slices.DeleteFunc(b.standing, func(s *reservation) bool { return s == r })
 	delete(b.holders, r.target)
@@ -77,19 +77,19 @@ func (b *reservations) end(r *reservation) {
 	}
 }
 
-// overdue is which requests of a model the last look has found to be overdue: those
-// that have waited since then, or longer. The zero time is before any of them.
+// overdue says which requests of a model the latest look found to be overdue: those that
+// began to wait at since or before. With the zero time there are none.
 type overdue struct{ since time.Time }
 
 // look is what R8 does when an event arrives, before the event is handled: it ends
-// reservations, takes new ones, and closes models. There is no timer because it is
-// arrivals that overtake. While no model is due it costs nothing.
+// reservations, takes new ones and closes models. There is no timer, because a model is
+// overtaken only when requests arrive. While no model is due, look costs nothing.
 func (f *FIFO) look() {
 	f.forgetOverdue()
 	if f.queue.waiting == 0 || len(f.deadlines.heap) == 0 && len(f.reservations.standing) == 0 {
 		return
 	}
-	f.endReservations() // Their models may be due again.
+	f.endReservations() // Their models may become due by that.
 	due := f.deadlines.passed(f.step.time(), f.scratch.due[:0])
 	f.scratch.due = due
 	for _, r := range f.reservations.standing {
@@ -101,7 +101,7 @@ func (f *FIFO) look() {
 	f.closeModels()
 }
 
-// forgetOverdue forgets what the look before has found to be overdue.
+// forgetOverdue forgets what the previous look found overdue.
 func (f *FIFO) forgetOverdue() {
 	for _, m := range f.scratch.overdue {
 		m.overdue = overdue{}
@@ -109,8 +109,8 @@ func (f *FIFO) forgetOverdue() {
 	f.scratch.overdue = f.scratch.overdue[:0]
 }
 
-// setDeadline sets when m is due: when its oldest request has waited for what would
-// make it overdue if nothing had to drain. A model that cannot become overdue has no
+// setDeadline sets when m is due. That is when its oldest request has waited long enough
+// for m to be overdue, if nothing had to drain. A model that cannot become overdue has no
 // deadline.
 func (f *FIFO) setDeadline(m *model) {
 	if m.line.n == 0 || f.opts.Patience < 0 || f.swaps.of(m.name) != nil || f.reservations.of(m.name) != nil {
@@ -125,8 +125,8 @@ func (f *FIFO) setDeadline(m *model) {
 	f.deadlines.set(&m.deadline, at)
 }
 
-// checkOverdue reports whether m is overdue, given what has to be evicted for it. If
-// it is not, it is due again when it will be.
+// checkOverdue reports whether m is overdue, given what has to be evicted for it. If it
+// is not, its deadline becomes the time when it will be.
 func (f *FIFO) checkOverdue(m *model, evict []string) bool {
 	now, r := f.step.time(), m.line.oldest()
 	after := f.prices.overdueAfter(f.prices.load(&m.history), f.longestDrain(evict))
@@ -142,8 +142,8 @@ func (f *FIFO) checkOverdue(m *model, evict []string) bool {
 	return true
 }
 
-// endReservations ends those that have lost their reason: no request waits, the model
-// is paused, no swap is needed, or the plan no longer suffices.
+// endReservations ends the reservations that have lost their reason: no request waits,
+// the model is paused, it needs no swap, or the plan no longer suffices.
 func (f *FIFO) endReservations() {
 	for i := 0; i < len(f.reservations.standing); {
 		if r := f.reservations.standing[i]; f.stands(r) {
@@ -154,7 +154,7 @@ func (f *FIFO) endReservations() {
 	}
 }
 
-// stands reports whether r has its reason still.
+// stands reports whether r still has its reason.
 func (f *FIFO) stands(r *reservation) bool {
 	m := f.models.record(r.target)
 	if f.oldest(m) == nil {
@@ -175,8 +175,8 @@ func (f *FIFO) stands(r *reservation) bool {
 	return true
 }
 
-// needsSwap reports whether m needs a swap to serve: it is not ready, or something
-// has to be evicted for it. A model that can never serve needs none.
+// needsSwap reports whether m needs a swap to serve: it is not ready, or something has to
+// be evicted for it. A model that can never serve needs none.
 func (f *FIFO) needsSwap(m *model) bool {
 	s := f.see(m.name)
 	if !s.known {
@@ -190,15 +190,15 @@ func (f *FIFO) needsSwap(m *model) bool {
 func (f *FIFO) endReservation(r *reservation) {
 	f.debug("reservation ended", r.target, nil)
 	for _, c := range r.closed {
-		f.models.find(c.model) // Touched, so that its record is swept if nothing else holds it.
+		f.models.find(c.model) // So that its record is swept if it holds nothing else.
 	}
 	f.reservations.end(r)
 	f.setDeadline(f.models.record(r.target))
 	f.step.unblock()
 }
 
-// takeReservations lets those of the due models take reservations that are overdue
-// and need a swap, in the order of their oldest requests.
+// takeReservations takes reservations for the due models that are overdue and need a
+// swap, in the order of their oldest requests.
 func (f *FIFO) takeReservations(due []*model) {
 	due = slices.DeleteFunc(due, func(m *model) bool { return !f.isDue(m) })
 	slices.SortFunc(due, func(a, b *model) int { return byArrival(a.line.oldest(), b.line.oldest()) })
@@ -217,8 +217,8 @@ func (f *FIFO) takeReservations(due []*model) {
 	}
 }
 
-// isDue reports whether m, whose deadline has passed, is still due: its oldest caller
-// may have left, and it may be paused.
+// isDue reports whether m is still due now that its deadline has passed. Its oldest
+// request may have been dropped, and it may be paused.
 func (f *FIFO) isDue(m *model) bool {
 	if f.oldest(m) == nil || m.deadline.index == 0 || m.deadline.at.After(f.step.time()) {
 		return false
@@ -227,9 +227,10 @@ func (f *FIFO) isDue(m *model) bool {
 	return err == nil && !limits.Paused
 }
 
-// takeReservation takes a reservation for a swap of m. The queue moves, since the plan
-// may be idle already: a Planner may name another victim than when it last moved, and
-// if what it named then never becomes idle, nothing else would start the swap.
+// takeReservation takes a reservation for a swap of m. It moves the queue, because the
+// plan may be idle already: a Planner may name other models than when the queue last
+// moved. If the models that it named then never become idle, nothing else would start the
+// swap.
 func (f *FIFO) takeReservation(m *model, i intent) {
 	f.reservations.take(i)
 	f.setDeadline(m)
@@ -237,9 +238,9 @@ func (f *FIFO) takeReservation(m *model, i intent) {
 	f.debug("reservation taken", m.name, nil)
 }
 
-// hindersAny reports whether a swap would hinder a reservation that stands, or the
-// swap of an older model that had to go without one. Otherwise that model, which
-// needs several groups, might never find none of them reserved.
+// hindersAny reports whether a swap would hinder a reservation that stands, or the swap
+// of an older model that had to go without one. Without the second check, a model that
+// needs several groups might never find all of them free of reservations.
 func (f *FIFO) hindersAny(want *intent, without []intent) bool {
 	for _, r := range f.reservations.standing {
 		if f.hinders(want, r) {
@@ -267,9 +268,9 @@ func (f *FIFO) closeModels() {
 	}
 }
 
-// mayClose reports whether a model has been ready for long enough to be closed for
-// r. One that a swap stops, or whose load has not reported, is not ready whatever
-// the host says of it.
+// mayClose reports whether a model has been ready for long enough to be closed for r. A
+// model that a swap stops, or whose load has not reported, does not count as ready,
+// whatever the host says.
 func (f *FIFO) mayClose(r *reservation, name string) bool {
 	if !f.see(name).ready || f.swaps.stopping(name) != nil {
 		return false
@@ -292,16 +293,16 @@ func (f *FIFO) longestDrain(models []string) (drain time.Duration) {
 	return drain
 }
 
-// idle notes that m has finished what it had, if a reservation has closed it.
+// idle notes that m is idle, if a reservation has closed it.
 func (f *FIFO) idle(m *model) {
 	if c := f.reservations.closing(m.name); c != nil {
 		c.idle = f.step.time()
 	}
 }
 
-// learnDrains learns from a reservation whose swap starts how long each of the models
-// that it has closed took to finish. One that has not finished, because the swap stops
-// others, is no sample.
+// learnDrains is called when the swap of r starts. It learns how long each model that r
+// has closed took to finish. A model that is still busy, because the swap stops others,
+// is no sample.
 func (f *FIFO) learnDrains(r *reservation) {
 	for _, c := range r.closed {
 		if m := f.models.record(c.model); m.account.inFlight == 0 {
@@ -310,8 +311,8 @@ func (f *FIFO) learnDrains(r *reservation) {
 	}
 }
 
-// hinders reports whether a swap would collide with the reserved one of r, or leave
-// its plan insufficient.
+// hinders reports whether a swap would collide with the reserved swap of r, or make the
+// plan of r insufficient.
 func (f *FIFO) hinders(i *intent, r *reservation) bool {
 	if i.collides(&r.intent) {
 		return true
@@ -328,8 +329,8 @@ func (f *FIFO) spoils(i, other *intent) bool {
 }
 
 // spares reports whether the plan of r suffices beside the swaps of all models that
-// requests wait for, and hence beside each of them. That is one question, where many
-// independent groups that are overdue at once would have one for each pair.
+// requests wait for, and so beside each of them. If many independent groups are overdue
+// at once, this is one question instead of one for each pair.
 func (f *FIFO) spares(r *reservation) bool {
 	if now := f.policy.stamp(); r.asked != now || r.lines != f.queue.begun {
 		r.asked, r.lines = now, f.queue.begun
@@ -351,8 +352,8 @@ func (f *FIFO) waitedForNames() []string {
 	return f.scratch.names
 }
 
-// hindered appends the holders of the reservations that a swap would hinder to on,
-// of those that were taken before its own. On is sorted then.
+// hindered appends to on the holders of the reservations that a swap would hinder, and
+// sorts on. Only reservations taken before the swap's own count.
 func (f *FIFO) hindered(i *intent, on []string) []string {
 	for _, r := range f.reservations.standing {
 		if r.target == i.target {

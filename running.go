@@ -3,13 +3,13 @@ package scheduler
 import "slices"
 
 // running is the set of running models: those that the host calls running, and the
-// targets of the outstanding swaps. It reads the host's map only when asked after
-// expire, and notices whether that says anything new.
+// targets of the outstanding swaps. It reads the host's map only if expire was called
+// since the last time, and notices whether the map says anything new.
 type running struct {
 	host    func() map[string]ProcessState // Effects.RunningModels
 	swaps   *swaps
-	current bool     // nothing has happened since the host was asked
-	swapped uint64   // swaps.changes at that time
+	current bool     // the host need not be asked again
+	swapped uint64   // swaps.changes when the host was asked
 	seen    []seen   // what the host said
 	models  []string // the set, sorted
 	version uint64   // of the set: it grows when the set changes
@@ -17,7 +17,7 @@ type running struct {
 	marked  []seen   // what the host said at the mark
 	mark    uint64   // news at that time
 
-	previous []string // the set before, whose memory is used again
+	previous []string // the set before; its memory is reused
 }
 
 // seen is an entry of the host's map.
@@ -31,11 +31,11 @@ func runs(state ProcessState) bool {
 	return state != StateStopped && state != StateShutdown
 }
 
-// expire notes that something has happened that may have changed the set.
+// expire notes that the set may have changed.
 func (s *running) expire() { s.current = false }
 
-// list returns the running models, sorted, since nothing may depend on the order of the
-// host's map (R18). They are valid until the next call.
+// list returns the running models. They are sorted, because nothing may depend on the
+// order of the host's map (R18). The list is valid until the next call.
 func (s *running) list() []string {
 	if s.current {
 		return s.models
@@ -57,13 +57,14 @@ func (s *running) setMark() {
 	}
 }
 
-// changed reports whether the host says something else than at the mark (R19).
+// changed reports whether the host says something different from what it said at the mark
+// (R19).
 func (s *running) changed() bool {
 	s.list()
 	return s.mark != s.news && !same(s.marked, s.host())
 }
 
-// has reports whether a model runs.
+// has reports whether a model is running.
 func (s *running) has(model string) bool {
 	_, found := slices.BinarySearch(s.list(), model)
 	return found
@@ -82,7 +83,7 @@ func same(before []seen, states map[string]ProcessState) bool {
 	return true
 }
 
-// read takes over what the host says.
+// read copies what the host says.
 func (s *running) read(states map[string]ProcessState) {
 	s.news++
 	s.swapped = s.swaps.changes

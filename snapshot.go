@@ -11,8 +11,8 @@ import (
 // It is a copy and belongs to the caller. In JSON the keys are in lower_snake_case, the
 // durations are seconds, and the slices are never null.
 type Snapshot struct {
-	// Models has the models with requests in flight or waiting, those that are cooling
-	// down, and those whose load is known. It is sorted by name.
+	// Models has every model that has requests in flight or waiting, is cooling down,
+	// or has been loaded. It is sorted by name.
 	Models []ModelStatus `json:"models"`
 	// Swaps has the outstanding swaps, sorted by model. A swap whose Age is far beyond
 	// Expected, and which the host no longer works on, has lost its OnSwapDone.
@@ -61,8 +61,8 @@ type SwapStatus struct {
 	Expected time.Duration `json:"-"`
 	// Waiting is how many requests wait for the model.
 	Waiting int `json:"waiting"`
-	// Abandoned: the result is no longer wanted, because of an unload or because nobody
-	// waits for it. The swap stays on the books until its OnSwapDone.
+	// Abandoned: the result is no longer wanted, because of an unload or because no
+	// request waits for it. The swap stays on the books until its OnSwapDone.
 	Abandoned bool `json:"abandoned"`
 }
 
@@ -75,17 +75,17 @@ type WaitStatus struct {
 	// place in the queue, from 1.
 	Position int           `json:"position"`
 	Age      time.Duration `json:"-"`
-	// Overdue: at the latest event, the request had waited for so long that its model
-	// may take a reservation (R8). Never set for a paused model.
+	// Overdue: the request has waited for so long that its model may take a
+	// reservation, as of the latest event (R8). Never set for a paused model.
 	Overdue bool `json:"overdue"`
 	// Reason says why the request waits, and On on which models. On is sorted.
 	Reason WaitReason `json:"reason"`
 	On     []string   `json:"on"`
 }
 
-// Counters say how many requests and swaps there were, and what became of them. At any
-// moment Requests is the sum of Granted, Failed, Refused, Cancelled and the number of
-// requests that wait.
+// Counters say how many requests and swaps there were, and what became of them. Requests
+// is always the sum of Granted, Failed, Refused, Cancelled and the number of requests
+// that wait.
 type Counters struct {
 	Requests  uint64 `json:"requests"`  // passed to OnRequest
 	Granted   uint64 `json:"granted"`   // GrantServe returned true
@@ -95,7 +95,7 @@ type Counters struct {
 
 	Swaps          uint64 `json:"swaps"`           // started
 	SwapsFailed    uint64 `json:"swaps_failed"`    // reported an error, or left the model not ready
-	SwapsAbandoned uint64 `json:"swaps_abandoned"` // because of an unload, or because nobody waited
+	SwapsAbandoned uint64 `json:"swaps_abandoned"` // because of an unload, or because no request waited
 	Evictions      uint64 `json:"evictions"`       // models in the evict lists of swaps
 	Ignored        uint64 `json:"ignored"`         // reports of a lease or swap that does not exist, or has ended
 }

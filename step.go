@@ -4,10 +4,10 @@ import (
 	"time"
 )
 
-// step takes the events one at a time (R17). An event that comes from within a call
-// waits for the end of the present one. A panic is fail-stop: it passes through to
-// the run loop, and before the next event is handled everybody who has no answer
-// yet gets an error.
+// step handles the events one at a time (R17). An event that comes from within a call
+// waits until the present one is done. A panic is fail-stop: it passes through to the run
+// loop, and before the next event is handled every request without an answer gets an
+// error.
 type step struct {
 	handle func(*event) // carries out an event
 	fail   func(error)  // carries out the fail-stop
@@ -15,14 +15,14 @@ type step struct {
 
 	event   event       // present, or the next one if it is pending
 	pending bool        // event is yet to be handled
-	inbox   []event     // that come after it, in order
+	inbox   []event     // the events after it, in order
 	active  bool        // the present event is being handled
-	failed  error       // why there is a fail-stop before the next event
-	orphan  *HandlerReq // the request whose step a panic has cut short, if it has no answer
+	failed  error       // if not nil, the next event begins with a fail-stop
+	orphan  *HandlerReq // a request without an answer, whose step a panic has cut short
 
 	// What has happened in the present step.
 	unsettled bool // its request has neither an answer nor a place in the queue
-	unblocked bool // something no longer holds others back: the queue has to move
+	unblocked bool // something no longer keeps requests waiting: the queue has to move
 	timed     bool // now is known
 	now       time.Time
 }
@@ -50,8 +50,8 @@ type event struct {
 	timeout time.Duration
 }
 
-// receive returns the place for an event that has come: it is the next one, or waits
-// in the inbox if the call comes from within a step.
+// receive returns the place to put an event. That is the present event, or the end of the
+// inbox if the call comes from within a step.
 func (s *step) receive(k kind) *event {
 	ev := &s.event
 	if s.active || s.pending {
@@ -64,7 +64,8 @@ func (s *step) receive(k kind) *event {
 	return ev
 }
 
-// run handles what has come, unless a step is under way that will.
+// run handles the events that have been received, unless a step is under way: then that
+// step does.
 func (s *step) run() {
 	if s.active {
 		return
@@ -122,8 +123,8 @@ func (s *step) unwind() {
 	}
 }
 
-// failStop shuts the scheduler down after a panic. If it panics too, the next event
-// goes on with it.
+// failStop shuts the scheduler down after a panic. If it panics too, it goes on at the
+// next event.
 func (s *step) failStop() {
 	s.timed = false
 	err := s.failed
@@ -131,8 +132,8 @@ func (s *step) failStop() {
 	s.fail(err)
 }
 
-// popOrphan returns the request whose step a panic has cut short, nil if there is
-// none, and leaves it to the caller.
+// popOrphan removes and returns the request whose step a panic has cut short, or nil if
+// there is none.
 func (s *step) popOrphan() *HandlerReq {
 	orphan := s.orphan
 	s.orphan = nil
@@ -144,15 +145,15 @@ func (s *step) popOrphan() *HandlerReq {
 // carried out.
 func (s *step) settled() { s.unsettled = false }
 
-// arriving reports whether the request of this step names the model and is yet to be
-// settled.
+// arriving reports whether the request of this step names the model and is not settled
+// yet.
 func (s *step) arriving(model string) bool { return s.unsettled && s.event.req.Model == model }
 
-// unblock notes that something no longer holds others back, so that the queue moves
+// unblock notes that something no longer keeps requests waiting, so that the queue moves
 // before the step ends.
 func (s *step) unblock() { s.unblocked = true }
 
-// moves reports whether the queue has to move, and forgets it.
+// moves reports whether the queue has to move, and resets that.
 func (s *step) moves() bool {
 	moves := s.unblocked
 	s.unblocked = false
@@ -167,6 +168,6 @@ func (s *step) time() time.Time {
 	return s.now
 }
 
-// passTime notes that time may have passed since the clock was read. Outside a step
-// it has.
+// passTime makes the next call of time read the clock again, because time may have
+// passed.
 func (s *step) passTime() { s.timed = false }

@@ -13,11 +13,12 @@ type swaps struct {
 	leaving  map[string]*swap // by the models that they stop
 	changes  uint64           // grows whenever one is added or removed
 
-	// What impatient callers have done (R14). Either memory alone leaves a model
-	// unserved: without spent two models can cancel each other's loads in turn, and
-	// without cancelled one that others are loaded between is cancelled every time.
-	spent     bool            // a load was cancelled, and none that was waited for has ended well since
-	cancelled map[string]bool // models for which that is so of their own loads
+	// What was cancelled because of impatient callers (R14). Each of the two alone
+	// would leave a model unserved. Without spent, two models could cancel each
+	// other's loads in turn. Without cancelled, a model could be cancelled every time
+	// if others are loaded in between.
+	spent     bool            // a load was cancelled, and no load that requests waited for has succeeded since
+	cancelled map[string]bool // likewise for the loads of each model
 }
 
 // swap is an outstanding swap.
@@ -25,7 +26,7 @@ type swap struct {
 	intent
 	started   time.Time
 	loads     bool          // its target was not ready when it started
-	abandoned bool          // its report serves nobody (R12, R14)
+	abandoned bool          // its report serves no request (R12, R14)
 	unloaded  bool          // its target is stopped again if it succeeds
 	timeout   time.Duration // of that unload
 }
@@ -36,7 +37,7 @@ type intent struct {
 	evict  []string
 }
 
-// stops reports whether the swap would stop the model. A nil intent stops none.
+// stops reports whether the swap would stop the model. A nil intent stops nothing.
 func (i *intent) stops(model string) bool {
 	return i != nil && slices.Contains(i.evict, model)
 }
@@ -76,7 +77,7 @@ func (b *swaps) none() bool { return len(b.byTarget) == 0 }
 // targets returns the targets of the swaps, sorted.
 func (b *swaps) targets() []string { return slices.Sorted(maps.Keys(b.byTarget)) }
 
-// of returns the swap whose target is the model, nil if there is none.
+// of returns the swap whose target is the model, or nil if there is none.
 func (b *swaps) of(model string) *swap {
 	if b.none() {
 		return nil
@@ -84,7 +85,7 @@ func (b *swaps) of(model string) *swap {
 	return b.byTarget[model]
 }
 
-// stopping returns the swap that stops the model, nil if there is none.
+// stopping returns the swap that stops the model, or nil if there is none.
 func (b *swaps) stopping(model string) *swap {
 	if b.none() {
 		return nil
@@ -92,8 +93,8 @@ func (b *swaps) stopping(model string) *swap {
 	return b.leaving[model]
 }
 
-// colliding appends to on the targets of the swaps that i would collide with,
-// sorted, and returns it.
+// colliding appends the targets of the swaps that i would collide with to on, and returns
+// it sorted.
 func (b *swaps) colliding(i *intent, on []string) []string {
 	if s := b.stopping(i.target); s != nil {
 		on = append(on, s.target)
@@ -101,8 +102,8 @@ func (b *swaps) colliding(i *intent, on []string) []string {
 	return b.touching(i.evict, on)
 }
 
-// touching appends to on the targets of the swaps that load or stop one of models,
-// and returns it, sorted.
+// touching appends the targets of the swaps that load or stop one of models to on, and
+// returns it sorted.
 func (b *swaps) touching(models, on []string) []string {
 	if b.none() {
 		return on
@@ -119,11 +120,11 @@ func (b *swaps) touching(models, on []string) []string {
 	return slices.Compact(on)
 }
 
-// mayCancel reports whether s may be cancelled for another swap, as far as the swaps
-// cancelled so far allow it.
+// mayCancel reports whether the swaps cancelled so far allow s to be cancelled for
+// another swap.
 func (b *swaps) mayCancel(s *swap) bool { return !s.abandoned && !b.spent && !b.cancelled[s.target] }
 
-// cancel notes that s is cancelled because nobody waits for it.
+// cancel notes that s is cancelled because no request waits for it.
 func (b *swaps) cancel(s *swap) {
 	if b.cancelled == nil {
 		b.cancelled = make(map[string]bool)
@@ -131,13 +132,13 @@ func (b *swaps) cancel(s *swap) {
 	b.spent, b.cancelled[s.target] = true, true
 }
 
-// succeed notes that a swap for the model, which was waited for, has ended well.
+// succeed notes that a swap for the model has succeeded, and that requests waited for it.
 func (b *swaps) succeed(model string) {
 	b.spent = false
 	delete(b.cancelled, model)
 }
 
-// abandon notes that the report of s serves nobody, and reports whether that is
+// abandon notes that the report of s will serve no request, and reports whether that is
 // news.
 func (b *swaps) abandon(s *swap) bool {
 	news := !s.abandoned

@@ -11,12 +11,12 @@ func (f *FIFO) cancel(req *HandlerReq) {
 	if r := f.queue.find(req.Respond); r != nil {
 		m := r.line().owner
 		f.drop(r)
-		f.oldest(m) // Those left may have left too, without saying so.
+		f.oldest(m) // The callers of others may have left too, which only their Ctx says.
 	}
 }
 
-// unload handles an unload: the answers, the loads, the processes (R12). The queue
-// moves after that.
+// unload handles an unload: first the answers, then the loads, then the processes (R12).
+// After that the queue moves.
 func (f *FIFO) unload(targets []string, timeout time.Duration) {
 	f.policy.expire()
 	f.step.unblock()
@@ -41,8 +41,8 @@ func (f *FIFO) unload(targets []string, timeout time.Duration) {
 	f.stop(targets, timeout)
 }
 
-// abandon leaves a swap to itself: it stays on the books until its report, which
-// serves nobody. The host is told, once, if it can cancel.
+// abandon gives up on a swap. It stays on the books until its report, which will serve no
+// request. If the host can cancel swaps, it is told once.
 func (f *FIFO) abandon(s *swap) {
 	if !f.swaps.abandon(s) {
 		return
@@ -54,7 +54,7 @@ func (f *FIFO) abandon(s *swap) {
 	}
 }
 
-// stop stops the processes of those of models that the host knows.
+// stop stops the processes of models, except of those that the host does not know.
 func (f *FIFO) stop(models []string, timeout time.Duration) {
 	var known []string
 	for _, name := range models {
@@ -67,11 +67,11 @@ func (f *FIFO) stop(models []string, timeout time.Duration) {
 	}
 	f.changed()
 	f.eff.StopProcesses(timeout, known)
-	f.step.passTime() // It blocks, and the time it took is no part of a load that follows.
+	f.step.passTime() // It blocks, and that time must not count as part of a load that follows.
 }
 
-// shutdown handles the end: every request that waits gets the error (R15). A second
-// one finds none.
+// shutdown handles a shutdown: every request that waits gets the error (R15). At a second
+// one there are none.
 func (f *FIFO) shutdown(err error) {
 	if f.down == nil {
 		f.down = err
@@ -92,7 +92,7 @@ func (f *FIFO) failStop(err error) {
 		f.counters.Failed++
 		f.eff.GrantError(*orphan, err)
 	}
-	f.log.Error("a panic has shut the scheduler down", "err", err) // Last: it may panic too.
+	f.log.Error("a panic has shut the scheduler down", "err", err) // Last, because it may panic too.
 }
 
 // afterShutdown handles an event that comes after a shutdown: a request gets the
@@ -113,8 +113,8 @@ func (f *FIFO) fail(m *model, err error) {
 }
 
 // failAll takes requests out and answers them with an error, in order of arrival.
-// Those whose callers have left get none. Each is taken out right before its answer,
-// so that a panic loses nobody.
+// Requests whose callers have left get none. Each is taken out right before its answer,
+// so that a panic loses no request.
 func (f *FIFO) failAll(requests []*request, reason func(*request) error) {
 	slices.SortFunc(requests, byArrival)
 	for _, r := range requests {
@@ -128,7 +128,7 @@ func (f *FIFO) failAll(requests []*request, reason func(*request) error) {
 	}
 }
 
-// dequeue makes r wait no more. The caller answers it.
+// dequeue takes r out of the queue. The caller of dequeue answers it.
 func (f *FIFO) dequeue(r *request) {
 	m := r.line().owner
 	wasOldest := m.line.oldest() == r
@@ -143,9 +143,10 @@ func (f *FIFO) dequeue(r *request) {
 	}
 }
 
-// drop takes r out because its caller has left. Where it was the last to wait for a
-// load, that load may be in the way of others. The reservation of a model that
-// nobody waits for ends by itself; anything else holds nobody back (R14).
+// drop takes r out because its caller has left. If r was the last to wait for a load,
+// that load may be in the way of others, so the queue moves. A reservation for which no
+// request waits any more is found by endReservations. Nothing else that r held keeps
+// others waiting (R14).
 func (f *FIFO) drop(r *request) {
 	l := r.line()
 	f.dequeue(r)
@@ -155,8 +156,8 @@ func (f *FIFO) drop(r *request) {
 	}
 }
 
-// oldest returns the request that has waited longest for m, nil if there is none.
-// Requests before it whose callers have left are taken out.
+// oldest returns the request that has waited longest for m, or nil if there is none. It
+// drops older requests whose callers have left.
 func (f *FIFO) oldest(m *model) *request {
 	for {
 		r := m.line.oldest()
@@ -167,9 +168,8 @@ func (f *FIFO) oldest(m *model) *request {
 	}
 }
 
-// first returns the request that ranks first for m among those that arrived up to
-// limit, nil if there is none. Requests before it whose callers have left are taken
-// out.
+// first returns the request that ranks first for m among those that arrived up to limit,
+// or nil if there is none. It drops requests before it whose callers have left.
 func (f *FIFO) first(m *model, limit uint64) *request {
 	for {
 		r := m.line.first(limit)
@@ -180,8 +180,8 @@ func (f *FIFO) first(m *model, limit uint64) *request {
 	}
 }
 
-// prune takes out the oldest requests of every model whose callers have left, until
-// one whose caller is there.
+// prune drops the oldest requests of every model, until it comes to one whose caller is
+// still there.
 func (f *FIFO) prune() {
 	f.scratch.lines = append(f.scratch.lines[:0], f.queue.lines...)
 	for _, l := range f.scratch.lines {
