@@ -90,7 +90,7 @@ func (c *config) anchor(file string) {
 func (c *config) check() []fault {
 	k := &checker{config: c}
 	k.checkListen()
-	k.checkNotNegative(nil, "drainTimeout", c.DrainTimeout)
+	notNegative(k, nil, "drainTimeout", c.DrainTimeout)
 	k.checkKeys()
 	if len(c.Models) == 0 {
 		k.fault(place{"models"}, "there is no model")
@@ -151,8 +151,8 @@ func validPort(port string) bool {
 	return err == nil
 }
 
-func (k *checker) checkNotNegative(at place, field string, d duration) {
-	if d < 0 {
+func notNegative[N int | duration](k *checker, at place, field string, n N) {
+	if n < 0 {
 		k.fault(at.in(field), "must not be negative")
 	}
 }
@@ -195,36 +195,37 @@ func (k *checker) checkKey(at place, key keyConfig) {
 		k.fault(at.in("name"), "must not be empty")
 	case (key.Key == "") == (key.KeyEnv == ""):
 		k.fault(at.in("key"), "either key or keyEnv must be set, not both")
-	case key.value() == "":
-		k.fault(at.in("keyEnv"), "names an environment variable that is not set")
-	case strings.ContainsFunc(key.value(), unfitForKey):
-		k.fault(at, unfitKey)
+	default:
+		k.checkSecret(at, "keyEnv", key.value())
 	}
 }
 
-const unfitKey = "the key has spaces, or characters beyond ASCII, which a request cannot send"
-
-func unfitForKey(r rune) bool { return r <= ' ' || r > '~' }
+// checkSecret checks a key, which a request carries. Field is where the name of its
+// variable stands, if it comes from one.
+func (k *checker) checkSecret(at place, field, key string) {
+	unfit := func(r rune) bool { return r <= ' ' || r > '~' }
+	switch {
+	case key == "":
+		k.fault(at.in(field), "names an environment variable that is not set")
+	case strings.ContainsFunc(key, unfit):
+		k.fault(at, "the key has spaces, or characters beyond ASCII, which a request cannot send")
+	}
+}
 
 func (k *checker) checkModel(at place, name string, m *modelConfig) {
 	k.checkName(at, name)
 	k.checkCommands(at, name, m)
 	k.checkURL(at, name, m)
-	if m.APIKeyEnv != "" && os.Getenv(m.APIKeyEnv) == "" {
-		k.fault(at.in("apiKeyEnv"), "names an environment variable that is not set")
-	} else if strings.ContainsFunc(os.Getenv(m.APIKeyEnv), unfitForKey) {
-		k.fault(at.in("apiKeyEnv"), unfitKey)
+	if m.APIKeyEnv != "" {
+		k.checkSecret(at, "apiKeyEnv", os.Getenv(m.APIKeyEnv))
 	}
-	k.checkNotNegative(at, "loadTimeout", m.LoadTimeout)
-	k.checkNotNegative(at, "stopTimeout", m.StopTimeout)
-	k.checkNotNegative(at, "ttl", m.TTL)
+	notNegative(k, at, "loadTimeout", m.LoadTimeout)
+	notNegative(k, at, "stopTimeout", m.StopTimeout)
+	notNegative(k, at, "ttl", m.TTL)
 	k.checkPriority(at, "priority", m.Priority)
-	if m.Concurrency < 0 {
-		k.fault(at.in("concurrency"), "must not be negative")
-	}
-	if m.Capacity < 0 {
-		k.fault(at.in("capacity"), "must not be negative")
-	} else if m.Capacity > 0 && m.Capacity < m.Concurrency {
+	notNegative(k, at, "concurrency", m.Concurrency)
+	notNegative(k, at, "capacity", m.Capacity)
+	if m.Capacity > 0 && m.Capacity < m.Concurrency {
 		k.fault(at.in("capacity"), "is less than concurrency, which is %d and counts in it", m.Concurrency)
 	}
 }
@@ -353,8 +354,6 @@ func (k *checker) checkIsModel(at place, name string) {
 
 func (k *checker) checkQueue() {
 	at := place{"queue"}
-	k.checkNotNegative(at, "cooldown", k.Queue.Cooldown)
-	if k.Queue.MaxQueue < 0 {
-		k.fault(at.in("maxQueue"), "must not be negative")
-	}
+	notNegative(k, at, "cooldown", k.Queue.Cooldown)
+	notNegative(k, at, "maxQueue", k.Queue.MaxQueue)
 }

@@ -64,19 +64,23 @@ func (d *document) decodeText(n *node, t encoding.TextUnmarshaler) {
 	}
 }
 
-func (d *document) decodeStruct(n *node, v reflect.Value) {
+// object returns the members of n, none after telling that it is no object.
+func (d *document) object(n *node) map[string]*node {
 	members, ok := n.value.(map[string]*node)
 	if !ok {
 		d.wrong(n, "must be an object", n.kind())
-		return
 	}
+	return members
+}
+
+func (d *document) decodeStruct(n *node, v reflect.Value) {
 	fields := make(map[string]int)
 	for i := range v.NumField() {
 		if name := v.Type().Field(i).Tag.Get("json"); name != "" {
 			fields[name] = i
 		}
 	}
-	for name, member := range members {
+	for name, member := range d.object(n) {
 		if i, ok := fields[name]; ok {
 			d.decode(member, v.Field(i))
 		} else {
@@ -86,13 +90,8 @@ func (d *document) decodeStruct(n *node, v reflect.Value) {
 }
 
 func (d *document) decodeMap(n *node, v reflect.Value) {
-	members, ok := n.value.(map[string]*node)
-	if !ok {
-		d.wrong(n, "must be an object", n.kind())
-		return
-	}
 	v.Set(reflect.MakeMap(v.Type()))
-	for name, member := range members {
+	for name, member := range d.object(n) {
 		item := reflect.New(v.Type().Elem()).Elem()
 		d.decode(member, item)
 		v.SetMapIndex(reflect.ValueOf(name), item)

@@ -4,36 +4,30 @@ package main
 // has. What is wrong in there is told at its own place, once.
 func (d *document) spread(root *node) {
 	members, _ := root.value.(map[string]*node)
-	defaults := members["defaults"]
+	defaults, models := members["defaults"], members["models"]
 	if defaults == nil {
 		return
 	}
 	delete(members, "defaults")
-	if _, ok := defaults.value.(map[string]*node); !ok {
-		d.wrong(defaults, "must be an object", defaults.kind())
+	if d.object(defaults) == nil || models == nil {
 		return
 	}
-	if models := members["models"]; models != nil {
-		all, _ := models.value.(map[string]*node)
-		for _, model := range all {
-			model.inherit(defaults)
-		}
+	all, _ := models.value.(map[string]*node)
+	for _, model := range all {
+		model.inherit(defaults)
 	}
 }
 
 // inherit gives to n the members of from that it has not, and so on in objects that
 // both have, such as env. Everything else, lists too, is as n has it.
 func (n *node) inherit(from *node) {
-	own, isObject := n.value.(map[string]*node)
-	others, alike := from.value.(map[string]*node)
-	if !isObject || !alike {
-		return
-	}
+	own, _ := n.value.(map[string]*node)
+	others, _ := from.value.(map[string]*node)
 	for key, other := range others {
-		if own[key] == nil {
+		if member := own[key]; member != nil {
+			member.inherit(other)
+		} else if own != nil {
 			own[key] = other
-		} else {
-			own[key].inherit(other)
 		}
 	}
 }
