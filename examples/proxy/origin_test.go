@@ -6,7 +6,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"example.com/scheduler"
@@ -241,6 +243,56 @@ func TestValidOrigin(t *testing.T) {
 	} {
 		if validOrigin(origin) != want {
 			t.Errorf("%q: %v", origin, !want)
+		}
+	}
+}
+
+// TestForeignPageInABrowser: a page of another site has no effect by any means that a
+// browser has, until its origin is listed. Then it can use an API, key and all.
+func TestForeignPageInABrowser(t *testing.T) {
+	b := startBrowser(t)
+	const html = `<!doctype html><script>
+		const proxy = location.hash.slice(1), results = {};
+		const tell = (name, promise) => promise.then((v) => { results[name] = v }, () => { results[name] = "refused" });
+		const socket = new Promise((opened, failed) => {
+			const ws = new WebSocket(proxy.replace("http", "ws") + "/upstream/m/ws");
+			ws.onopen = () => opened("open");
+			ws.onerror = failed;
+		});
+		const image = new Promise((done) => { const i = new Image(); i.onload = i.onerror = () => done("done"); i.src = proxy + "/upstream/m/x.png" });
+		const frame = new Promise((done) => { const f = document.createElement("iframe"); f.onload = () => done("done"); f.src = proxy + "/upstream/m/"; document.documentElement.append(f) });
+		const chat = fetch(proxy + "/v1/chat/completions", {
+			method: "POST", body: '{"model":"m"}', headers: {"Content-Type": "application/json", Authorization: "Bearer sesame"},
+		}).then((r) => r.status);
+		Promise.all([tell("socket", socket), tell("image", image), tell("frame", frame),
+			tell("get", fetch(proxy + "/upstream/m/", {mode: "no-cors"}).then(() => "sent")),
+			tell("chat", chat)]).then(() => { document.title = "done " + results.chat });
+	</script>`
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		io.WriteString(w, html)
+	}))
+	t.Cleanup(page.Close)
+	foreign := strings.Replace(page.URL, "127.0.0.1", "localhost", 1) // Another site than the proxy's.
+	for _, c := range []struct {
+		origins []string
+		want    string
+	}{
+		{nil, "done refused"},
+		{[]string{foreign}, "done 200"},
+	} {
+		var served atomic.Int64
+		f := newFrontTest(t, oneModel(func(cfg *config, m *modelConfig) { cfg.Origins = c.origins }), func(w http.ResponseWriter, r *http.Request) {
+			served.Add(1)
+			echo(w, r)
+		}, false)
+		tab := b.open(foreign+"#"+f.server.URL, 800, 600)
+		tab.await(`document.title.startsWith("done")`)
+		if got := tab.eval("document.title"); got != c.want {
+			t.Errorf("origins %q: %s, not %s", c.origins, got, c.want)
+		}
+		if c.origins == nil && served.Load() != 0 {
+			t.Errorf("%d requests of the page reached the model", served.Load())
 		}
 	}
 }
