@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"fmt"
@@ -79,36 +78,13 @@ func matching(keys []keyConfig, given string) (found *keyConfig) {
 	return found
 }
 
-// caller is what is known of the caller of a request.
-type caller struct {
-	key   *keyConfig // nil: none is needed
-	visit visit
-	lease string // of leaseHeader
-}
-
-// callerKey is the key of a request's caller in its context.
-type callerKey struct{}
-
-// withCaller returns r with c.
-func withCaller(r *http.Request, c *caller) *http.Request {
-	return r.WithContext(context.WithValue(r.Context(), callerKey{}, c))
-}
-
-// callerOf returns the caller of r, an empty one if nobody has checked r.
-func callerOf(r *http.Request) *caller {
-	if c, ok := r.Context().Value(callerKey{}).(*caller); ok {
-		return c
-	}
-	return new(caller)
-}
-
 // priority returns the priority of r for a model: the model's and the key's, and
 // what X-Priority adds within the bounds that the key sets. Without keys it is
 // everybody's.
-func (c *caller) priority(r *http.Request, model *modelConfig) (int, error) {
+func priority(r *http.Request, key *keyConfig, model *modelConfig) (int, error) {
 	priority := model.Priority
-	if c.key != nil {
-		priority += c.key.Priority
+	if key != nil {
+		priority += key.Priority
 	}
 	wish := r.Header.Get("X-Priority")
 	r.Header.Del("X-Priority")
@@ -119,8 +95,8 @@ func (c *caller) priority(r *http.Request, model *modelConfig) (int, error) {
 	if err != nil {
 		return 0, badRequest("X-Priority is not a whole number")
 	}
-	if c.key != nil && (n < c.key.MinPriority || n > c.key.MaxPriority) {
-		return 0, badRequest(fmt.Sprintf("X-Priority is not within %d and %d", c.key.MinPriority, c.key.MaxPriority))
+	if key != nil && (n < key.MinPriority || n > key.MaxPriority) {
+		return 0, badRequest(fmt.Sprintf("X-Priority is not within %d and %d", key.MinPriority, key.MaxPriority))
 	}
 	return priority + max(-maxWish, min(n, maxWish)), nil
 }

@@ -20,6 +20,8 @@ type visit struct {
 	request *http.Request // as it came
 	id      string
 	arrival time.Time
+	lease   string        // of leaseHeader, which it came with
+	key     *keyConfig    // that it came with; nil: none is needed, or none was right
 	model   string        // as far as it is known
 	reason  string        // why it was not served, or not to its end; "": it was
 	granted bool          // a model has served it
@@ -37,16 +39,30 @@ const (
 	leftReason = "left"
 )
 
-// newVisit makes the visit of r, which w answers. The request gets an id if it has none
-// that is fit to be passed on: to the model, to the caller and to the log.
-func newVisit(w http.ResponseWriter, r *http.Request) visit {
-	v := visit{ResponseWriter: w, request: r, arrival: time.Now(), id: r.Header.Get("X-Request-Id")}
+// visitKey is the key of a request's visit in its context.
+type visitKey struct{}
+
+// newVisit makes the visit of r, which w answers, and returns r with it. The request gets
+// an id if it has none that is fit to be passed on: to the model, to the caller and to
+// the log.
+func newVisit(w http.ResponseWriter, r *http.Request) (*visit, *http.Request) {
+	v := &visit{ResponseWriter: w, request: r, arrival: time.Now(), id: r.Header.Get("X-Request-Id")}
 	if !sane(v.id) {
 		v.id = rand.Text()
 	}
+	v.lease = r.Header.Get(leaseHeader)
+	r.Header.Del(leaseHeader)
 	r.Header.Set("X-Request-Id", v.id)
 	w.Header().Set("X-Request-Id", v.id)
-	return v
+	return v, r.WithContext(context.WithValue(r.Context(), visitKey{}, v))
+}
+
+// visitOf returns the visit of r, one that nobody looks at if it has none.
+func visitOf(r *http.Request) *visit {
+	if v, ok := r.Context().Value(visitKey{}).(*visit); ok {
+		return v
+	}
+	return new(visit)
 }
 
 // sane reports whether an id is short and holds nothing that means something elsewhere.
@@ -108,18 +124,18 @@ func (v *visit) end(returned bool) {
 
 // log writes the line of the access log. What only looks, as health checks do and the
 // status page, is of interest if it is refused.
-func (v *visit) log(log *slog.Logger, key *keyConfig) {
+func (v *visit) log(log *slog.Logger) {
 	level := slog.LevelInfo
 	looks := v.model == "" && v.request.Method != http.MethodPost
 	if looks && (v.status < 400 || v.status == leftStatus) {
 		level = slog.LevelDebug
 	}
-	name := ""
-	if key != nil {
-		name = key.Name
+	key := ""
+	if v.key != nil {
+		key = v.key.Name
 	}
 	log.LogAttrs(context.Background(), level, "request", slog.String("id", v.id),
-		slog.String("from", v.request.RemoteAddr), slog.String("key", name),
+		slog.String("from", v.request.RemoteAddr), slog.String("key", key),
 		slog.String("method", bounded(v.request.Method)), slog.String("path", bounded(v.request.URL.Path)),
 		slog.String("model", bounded(v.model)), slog.Int("status", v.status), slog.String("reason", v.reason),
 		slog.Duration("waited", v.waited), slog.Duration("first_byte", v.first),

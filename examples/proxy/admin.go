@@ -151,7 +151,7 @@ func (a *admin) named(r *http.Request, flags ...string) ([]string, error) {
 		}
 	}
 	if r.Method == http.MethodPost {
-		callerOf(r).visit.model = strings.Join(models, ",")
+		visitOf(r).model = strings.Join(models, ",")
 	}
 	return models, nil
 }

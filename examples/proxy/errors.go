@@ -39,22 +39,14 @@ func (e badRequestError) Error() string { return string(e) }
 
 // answer is what a caller is told of an error.
 type answer struct {
-	status int
-	reason string // in metrics, and as the code in the body
-	kind   string // the type in the body
+	err    error  // what it is about
+	status int    // 0: as scheduler.HTTPStatus says
+	reason string // in the log and the metrics, and as the code in the body
 }
 
-// ownAnswer is an error with a reason of its own. Status 0 is what scheduler.HTTPStatus
-// says.
-type ownAnswer struct {
-	err    error
-	status int
-	reason string
-}
-
-// Of answers the first that an error wraps counts: the refusal of a model that cools
+// Of answers the first whose error is wrapped counts: the refusal of a model that cools
 // down wraps the error of its load, which may be any other.
-var answers = []ownAnswer{
+var answers = []answer{
 	{scheduler.ErrCoolingDown, 0, "cooling_down"},
 	{scheduler.ErrShutdown, 0, "shutdown"},
 	{scheduler.ErrModelUnloaded, 0, "unloaded"},
@@ -89,22 +81,19 @@ var kinds = map[int]string{
 
 // answerTo returns what the caller is told of err. What is none of the others is the
 // error of a load.
-func answerTo(err error) (a answer) {
-	tooLarge, malformed := (*http.MaxBytesError)(nil), badRequestError("")
-	switch i := slices.IndexFunc(answers, func(a ownAnswer) bool { return errors.Is(err, a.err) }); {
-	case errors.As(err, &tooLarge):
-		a = answer{status: http.StatusRequestEntityTooLarge, reason: "body_too_large"}
-	case errors.As(err, &malformed):
-		a = answer{status: http.StatusBadRequest, reason: "bad_request"}
-	case i >= 0:
-		a = answer{status: answers[i].status, reason: answers[i].reason}
-	default:
-		a = answer{status: http.StatusBadGateway, reason: "load_failed"}
+func answerTo(err error) answer {
+	a := answer{err, http.StatusBadGateway, "load_failed"}
+	if i := slices.IndexFunc(answers, func(a answer) bool { return errors.Is(err, a.err) }); i >= 0 {
+		a = answers[i]
+	}
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		a = answer{err, http.StatusRequestEntityTooLarge, "body_too_large"}
+	} else if malformed := badRequestError(""); errors.As(err, &malformed) {
+		a = answer{err, http.StatusBadRequest, "bad_request"}
 	}
 	if a.status == 0 {
 		a.status, _ = scheduler.HTTPStatus(err)
 	}
-	a.kind = cmp.Or(kinds[a.status], "api_error")
 	return a
 }
 
@@ -115,7 +104,7 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	a := answerTo(err)
-	callerOf(r).visit.reason = a.reason
+	visitOf(r).reason = a.reason
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
@@ -145,7 +134,7 @@ func errorEvent(r *http.Request, err error) string {
 // OpenAI's.
 func errorBody(r *http.Request, err error) []byte {
 	a := answerTo(err)
-	detail := map[string]any{"message": strings.ToValidUTF8(err.Error(), "\uFFFD"), "type": a.kind}
+	detail := map[string]any{"message": strings.ToValidUTF8(err.Error(), "\uFFFD"), "type": cmp.Or(kinds[a.status], "api_error")}
 	body := map[string]any{"error": detail}
 	if strings.HasPrefix(r.URL.Path, "/v1/messages") {
 		body["type"] = "error"

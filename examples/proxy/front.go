@@ -76,15 +76,14 @@ func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 
 // ServeHTTP implements http.Handler. It counts and logs how it went.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &caller{visit: newVisit(w, r), lease: r.Header.Get(leaseHeader)}
-	r.Header.Del(leaseHeader)
+	v, r := newVisit(w, r)
 	returned := false
 	defer func() {
-		c.visit.end(returned)
-		f.host.metrics.count(&c.visit)
-		c.visit.log(f.log, c.key)
+		v.end(returned)
+		f.host.metrics.count(v)
+		v.log(f.log)
 	}()
-	f.admit(&c.visit, withCaller(r, c))
+	f.admit(v, r)
 	returned = true
 }
 
@@ -102,7 +101,7 @@ func (f *front) admit(w http.ResponseWriter, r *http.Request) {
 		writeError(w, r, err)
 		return
 	}
-	callerOf(r).key = key
+	visitOf(r).key = key
 	f.route(w, r)
 }
 
@@ -147,7 +146,7 @@ func (f *front) api(w http.ResponseWriter, r *http.Request) {
 		writeError(w, r, err)
 		return
 	}
-	callerOf(r).visit.model = found.name
+	visitOf(r).model = found.name
 	model, ok := cfg.resolve(found.name)
 	if !ok {
 		writeError(w, r, fmt.Errorf("%w: %q", scheduler.ErrModelNotFound, found.name))
@@ -187,8 +186,9 @@ func rawPath(u *url.URL) string { return cmp.Or(u.RawPath, u.EscapedPath()) }
 
 // serve waits until the model may serve r, and lets it.
 func (f *front) serve(w http.ResponseWriter, r *http.Request, cfg *config, model string, b *body) {
-	callerOf(r).visit.model = model
-	priority, err := callerOf(r).priority(r, cfg.Models[model])
+	visit := visitOf(r)
+	visit.model = model
+	priority, err := priority(r, visit.key, cfg.Models[model])
 	if err != nil {
 		writeError(w, r, err)
 		return
@@ -199,7 +199,6 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request, cfg *config, model
 	shown := &shownWait{front: f, w: w, r: r, model: model, arrival: arrival, on: cfg.Models[model].SendLoadingState}
 	resp := f.wait(ctx, model, priority, b, shown)
 	cancel()
-	visit := &callerOf(r).visit
 	visit.waited = time.Since(arrival)
 	if resp.Err != nil {
 		shown.fail(resp.Err)

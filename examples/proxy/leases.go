@@ -50,11 +50,11 @@ func newLeases() leases {
 // parent returns the lease in whose course a request with ctx is made, nil if there is
 // none. What has ended of its ancestors is forgotten, so that chains stay short.
 func (ls *leases) parent(ctx context.Context) *lease {
-	c, _ := ctx.Value(callerKey{}).(*caller)
-	if c == nil {
+	v, _ := ctx.Value(visitKey{}).(*visit)
+	if v == nil {
 		return nil
 	}
-	number, _ := strings.CutPrefix(c.lease, ls.token+"-")
+	number, _ := strings.CutPrefix(v.lease, ls.token+"-")
 	n, _ := strconv.ParseUint(number, 10, 64)
 	l := ls.granted[n]
 	if l != nil {

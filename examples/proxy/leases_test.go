@@ -17,7 +17,7 @@ import (
 
 // from returns the context of a request that a model makes while it serves the lease.
 func (w *fakeWorld) from(ctx context.Context, lease string) context.Context {
-	return context.WithValue(ctx, callerKey{}, &caller{lease: lease})
+	return context.WithValue(ctx, visitKey{}, &visit{lease: lease})
 }
 
 // serve asks for a model, and returns the lease that its request has and what ends it.

@@ -82,7 +82,7 @@ func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	returned := false
 	defer func() {
 		if !returned {
-			callerOf(r).visit.reason = answerTo(cmp.Or(context.Cause(r.Context()), u.cause())).reason
+			visitOf(r).reason = answerTo(cmp.Or(context.Cause(r.Context()), u.cause())).reason
 		}
 	}()
 	u.Handler.ServeHTTP(w, r)

@@ -172,7 +172,7 @@ func (s *shownWait) fail(err error) {
 		writeError(s.w, s.r, err)
 		return
 	}
-	callerOf(s.r).visit.reason = answerTo(err).reason
+	visitOf(s.r).reason = answerTo(err).reason
 	s.send(errorEvent(s.r, err) + "data: [DONE]\n\n")
 }
 
