@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -65,15 +66,19 @@ type modelConfig struct {
 	secretEnv []string // variables that its process must not have, set by fill
 }
 
-// address returns where m answers. Its errors do not tell a password.
+// address returns where m answers. Its errors do not tell what the URL is, for it may
+// have a password.
 func (m *modelConfig) address(vars map[string]string) (*url.URL, error) {
 	text, err := expand(m.URL, vars)
 	if err != nil {
-		return nil, fmt.Errorf("url: %w", err)
+		return nil, err
 	}
 	u, err := url.Parse(text)
-	if err != nil {
-		return nil, errors.New("url: not a URL")
+	switch {
+	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "", !validPort(cmp.Or(u.Port(), "80")):
+		return nil, errors.New(`must be a URL such as "http://127.0.0.1:${PORT}"`)
+	case strings.ContainsAny(text, "?#"):
+		return nil, errors.New(`must not have a "?" or "#": a request adds its path to it`)
 	}
 	return u, nil
 }

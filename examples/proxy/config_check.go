@@ -276,18 +276,9 @@ func (k *checker) checkWord(at place, word string, vars map[string]string) {
 	}
 }
 
-// checkURL never tells what the URL is, for it may have a password.
 func (k *checker) checkURL(at place, name string, m *modelConfig) {
-	text, err := expand(m.URL, map[string]string{"PORT": "1", "MODEL": name})
-	if err != nil {
+	if _, err := m.address(map[string]string{"PORT": "1", "MODEL": name}); err != nil {
 		k.fault(at.in("url"), "%v", err)
-		return
-	}
-	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || !validPort(cmp.Or(u.Port(), "80")) {
-		k.fault(at.in("url"), `must be a URL such as "http://127.0.0.1:${PORT}"`)
-	} else if strings.ContainsAny(text, "?#") {
-		k.fault(at.in("url"), `must not have a "?" or "#": a request adds its path to it`)
 	}
 	if _, err := url.ParseRequestURI(m.Health); m.Health != noHealth && (err != nil || m.Health[0] != '/') {
 		k.fault(at.in("health"), `must be a path such as "/health", or "none"`)
