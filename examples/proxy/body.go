@@ -176,6 +176,14 @@ func (b *body) release() {
 	b.passed = b.conn.EnableFullDuplex() == nil
 }
 
+// pass is release, and makes b the body of r if that has one.
+func (b *body) pass(r *http.Request) {
+	b.release()
+	if r.Body != http.NoBody {
+		r.Body = b
+	}
+}
+
 // Read implements io.Reader, after release. Memory is given back as it is read.
 func (b *body) Read(p []byte) (int, error) {
 	if len(b.prefix) > 0 {

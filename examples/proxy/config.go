@@ -62,6 +62,8 @@ type modelConfig struct {
 	QueueTimeout     duration `json:"queueTimeout"` // 0: that of queue; negative: no bound
 
 	Timeouts timeoutsConfig `json:"timeouts"`
+	Passive  []string       `json:"passive"` // paths that are answered while it is ready, and never load it
+	Busy     string         `json:"busy"`    // path, and "#" and a field, that says whether it works on after a request
 
 	secretEnv []string // variables that its process must not have, set by fill
 }
@@ -102,6 +104,7 @@ func shownURL(u *url.URL) string {
 type timeoutsConfig struct {
 	FirstByte duration `json:"firstByte"` // from the end of the request to the beginning of the answer; "1h"
 	Idle      duration `json:"idle"`      // from one part of an answer to the next; "10m"
+	Busy      duration `json:"busy"`      // how long it may work on after a request; "1h"
 }
 
 // modelConfigs are the models by name.

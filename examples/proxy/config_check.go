@@ -50,6 +50,7 @@ func (c *config) fill() {
 		m.QueueTimeout = cmp.Or(m.QueueTimeout, c.Queue.Timeout, max(seconds(600), m.LoadTimeout))
 		m.Timeouts.FirstByte = cmp.Or(m.Timeouts.FirstByte, seconds(3600))
 		m.Timeouts.Idle = cmp.Or(m.Timeouts.Idle, seconds(600))
+		m.Timeouts.Busy = cmp.Or(m.Timeouts.Busy, seconds(3600))
 		for _, alias := range m.Aliases {
 			c.aliases[alias] = name
 		}
@@ -282,6 +283,15 @@ func (k *checker) checkURL(at place, name string, m *modelConfig) {
 	}
 	if _, err := url.ParseRequestURI(m.Health); m.Health != noHealth && (err != nil || m.Health[0] != '/') {
 		k.fault(at.in("health"), `must be a path such as "/health", or "none"`)
+	}
+	for i, pattern := range m.Passive {
+		if _, err := path.Match(pattern, ""); err != nil || !strings.HasPrefix(pattern, "/") {
+			k.fault(at.in("passive").in(i), `must be a path such as "/metrics", "/slots/*" or "/static/"`)
+		}
+	}
+	busy, _, _ := strings.Cut(m.Busy, "#")
+	if _, err := url.ParseRequestURI(busy); m.Busy != "" && (err != nil || m.Busy[0] != '/') {
+		k.fault(at.in("busy"), `must be a path, with or without a field, such as "/queue#running"`)
 	}
 }
 

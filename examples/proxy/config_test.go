@@ -239,7 +239,7 @@ func TestConfigDefaults(t *testing.T) {
 			StopTimeout: duration(10 * time.Second),
 
 			QueueTimeout: duration(10 * time.Minute),
-			Timeouts:     timeoutsConfig{FirstByte: duration(time.Hour), Idle: duration(10 * time.Minute)},
+			Timeouts:     timeoutsConfig{FirstByte: duration(time.Hour), Idle: duration(10 * time.Minute), Busy: duration(time.Hour)},
 		}},
 		aliases: map[string]string{},
 	}
@@ -265,7 +265,7 @@ func TestConfigFields(t *testing.T) {
 			"loadTimeout": 1.5, "stopTimeout": "2s", "ttl": "3s",
 			"aliases": ["a"], "description": "d", "unlisted": true, "useModelName": "n",
 			"priority": -4, "concurrency": 5, "capacity": 6, "sendLoadingState": true, "queueTimeout": 7,
-			"timeouts": {"firstByte": "8s", "idle": -1}
+			"timeouts": {"firstByte": "8s", "idle": -1, "busy": "9s"}, "passive": ["/metrics", "/static/"], "busy": "/queue#running"
 		}},
 		"groups": [{"name": "g", "members": ["org/alpha"], "swap": true, "exclusive": true, "persistent": true}],
 		"queue": {"maxQueue": 8, "timeout": 9, "patience": -1, "cooldown": "10s", "websocketGrace": -1},
@@ -288,7 +288,7 @@ func TestConfigFields(t *testing.T) {
 			LoadTimeout: duration(1500 * time.Millisecond), StopTimeout: seconds(2), TTL: seconds(3),
 			Aliases: []string{"a"}, Description: "d", Unlisted: true, UseModelName: "n",
 			Priority: -4, Concurrency: 5, Capacity: 6, SendLoadingState: true, QueueTimeout: seconds(7),
-			Timeouts: timeoutsConfig{FirstByte: seconds(8), Idle: seconds(-1)}, secretEnv: []string{"PROXY_KEY_BOB"},
+			Timeouts: timeoutsConfig{FirstByte: seconds(8), Idle: seconds(-1), Busy: seconds(9)}, Passive: []string{"/metrics", "/static/"}, Busy: "/queue#running", secretEnv: []string{"PROXY_KEY_BOB"},
 		}},
 		Groups:  []groupConfig{{Name: "g", Members: []string{"org/alpha"}, Swap: true, Exclusive: true, Persistent: true}},
 		Queue:   queueConfig{MaxQueue: 8, Timeout: seconds(9), Patience: seconds(-1), Cooldown: seconds(10), WebsocketGrace: seconds(-1)},

@@ -17,6 +17,7 @@ import (
 // Reasons of the proxy's own to refuse a request, or to end it.
 var (
 	errHeld         = errors.New("too many request bodies are waiting: try again later")
+	errNotLoaded    = errors.New("the model is not loaded, and a passive path does not load it")
 	errLoop         = errors.New("it would have to wait for a request of which the caller is a part: a loop")
 	errSocketCut    = errors.New("cut because others have waited")
 	errSilent       = errors.New("it has been silent")
@@ -61,6 +62,7 @@ var answers = []answer{
 	{errMethod, http.StatusMethodNotAllowed, "method_not_allowed"},
 	{errHeld, http.StatusTooManyRequests, "held"},
 	{errModelFailed, http.StatusBadGateway, "model_failed"},
+	{errNotLoaded, http.StatusServiceUnavailable, "not_loaded"},
 	{errLoop, http.StatusLoopDetected, "loop"},
 	{errSilent, http.StatusGatewayTimeout, "model_timeout"},
 	{errQueueTimeout, http.StatusGatewayTimeout, "queue_timeout"},

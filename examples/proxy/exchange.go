@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"example.com/scheduler"
 )
 
 // exchange is a request at a model, until its handler returns. It is cut off when the
@@ -37,6 +39,11 @@ func (e *exchange) serve(w http.ResponseWriter, r *http.Request) {
 	e.in = r
 	e.ctx, e.cut = context.WithCancelCause(context.WithValue(r.Context(), exchangeKey{}, e))
 	defer e.cut(nil)
+	if e.lease == "" {
+		defer context.AfterFunc(e.upstream.ready, func() {
+			e.cut(fmt.Errorf("%w: %q", scheduler.ErrModelUnloaded, e.upstream.model))
+		})()
+	}
 	e.upstream.ServeHTTP(w, r.WithContext(e.ctx))
 }
 

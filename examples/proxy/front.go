@@ -193,6 +193,11 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request, cfg *config, model
 		writeError(w, r, err)
 		return
 	}
+	if cfg.Models[model].isPassive(r) {
+		b.pass(r)
+		f.host.passive(w, r, model)
+		return
+	}
 	arrival := time.Now()
 	ctx, cancel := context.WithTimeoutCause(r.Context(), cfg.Models[model].QueueTimeout.bound(), errQueueTimeout)
 	defer cancel()
@@ -205,10 +210,7 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request, cfg *config, model
 		return
 	}
 	visit.grant()
-	b.release()
-	if r.Body != http.NoBody {
-		r.Body = b
-	}
+	b.pass(r)
 	defer shown.end()
 	resp.HandleFunc(shown.writer(), r)
 }

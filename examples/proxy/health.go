@@ -74,21 +74,29 @@ func (m *modelConfig) probe(ctx context.Context, u *url.URL) error {
 	} else if m.Health == noHealth {
 		return connect(ctx, u)
 	}
-	target := strings.TrimSuffix(u.String(), "/") + m.Health
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	resp, err := m.get(ctx, u, m.Health)
+	if err == nil {
+		resp.Body.Close()
+	}
+	return err
+}
+
+// get gets a path of the model at u. Any status but 200 is an error.
+func (m *modelConfig) get(ctx context.Context, u *url.URL, path string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(u.String(), "/")+path, nil)
 	if err != nil {
-		return errors.New("health: not a URL")
+		return nil, fmt.Errorf("%s: not a URL", path)
 	}
 	m.authorize(req, u)
 	resp, err := prober.Do(req)
 	if err != nil {
-		return fmt.Errorf("%s: %w", m.Health, errors.Unwrap(err)) // Without the URL.
+		return nil, fmt.Errorf("%s: %w", path, errors.Unwrap(err)) // Without the URL.
 	}
-	resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", m.Health, resp.Status)
+		resp.Body.Close()
+		return nil, fmt.Errorf("%s: %s", path, resp.Status)
 	}
-	return nil
+	return resp, nil
 }
 
 // connect reports whether anything takes connections at u.

@@ -228,9 +228,16 @@ func (h *host) GrantServe(req scheduler.HandlerReq, id string) bool {
 	}
 }
 
-// served handles the end of a request. A model that has been replaced stops once
-// its last one has ended, before the scheduler could grant the next.
+// served handles that the handler of a request has returned.
 func (h *host) served(m *model, lease uint64) {
+	if !h.hold(m, lease) {
+		h.giveBack(m, lease)
+	}
+}
+
+// giveBack handles the end of a request. A model that has been replaced stops once
+// its last one has ended, before the scheduler could grant the next.
+func (h *host) giveBack(m *model, lease uint64) {
 	h.leases.end(lease)
 	m.inFlight--
 	h.inFlight--

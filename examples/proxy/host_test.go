@@ -273,7 +273,7 @@ func TestHandlerPanics(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.do(func() {
-			h.models["a"].upstream = &upstream{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })}
+			h.models["a"].upstream.Handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 		})
 		ticket := h.request(t.Context(), "a", 0)
 		resp := <-ticket.req.Respond

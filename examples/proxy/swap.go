@@ -35,6 +35,9 @@ type model struct {
 	uses      uint64      // grants so far
 	lastError string      // of a load or a crash
 	expiry    *time.Timer // of its TTL; nil: none is running
+
+	held       uint64             // lease of a request that has ended, while m may work on; 0: none
+	stopAsking context.CancelFunc // whether it does
 }
 
 // set changes the state of m.
@@ -45,7 +48,7 @@ func (h *host) set(m *model, state scheduler.ProcessState) {
 	h.log.Debug("state", "model", m.name, "from", m.state, "to", state)
 	m.state, m.since = state, time.Now()
 	if state == scheduler.StateStopping && m.upstream != nil {
-		m.upstream.unloaded.Store(true)
+		m.upstream.unload()
 	}
 	if state == scheduler.StateStopped {
 		delete(h.running, m.name)

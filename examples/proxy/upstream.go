@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"example.com/scheduler"
@@ -31,20 +30,24 @@ type upstream struct {
 	model     string
 	inst      instance
 	transport *http.Transport
-	unloaded  atomic.Bool // the instance has been told to stop
+	ready     context.Context // ends when the instance is told to stop
+	unload    context.CancelFunc
 }
 
 // newUpstream makes the upstream of inst, the instance of a model.
 func (h *host) newUpstream(model string, cfg *modelConfig, inst instance) *upstream {
 	url := inst.url()
 	u := &upstream{model: model, inst: inst, transport: h.transport}
+	u.ready, u.unload = context.WithCancel(context.Background())
 	u.Handler = &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(url)
 			r.Out.URL.RawQuery = r.In.URL.RawQuery // As it came, even if it is broken.
 			r.SetXForwarded()
 			cfg.authorize(r.Out, url)
-			r.Out.Header.Set(leaseHeader, exchangeOf(r.In).lease)
+			if lease := exchangeOf(r.In).lease; lease != "" {
+				r.Out.Header.Set(leaseHeader, lease)
+			}
 		},
 		ModifyResponse: func(r *http.Response) error {
 			cfg := h.config().Models[model] // Of now: a reload may have changed it.
@@ -91,7 +94,7 @@ func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // cause returns the kind of error that ends a request before its time.
 func (u *upstream) cause() error {
-	if u.unloaded.Load() {
+	if u.ready.Err() != nil {
 		return scheduler.ErrModelUnloaded
 	}
 	return errModelFailed
