@@ -31,8 +31,8 @@ func (w *world) checkSwap(id string, evict []string) {
 		}
 	}
 	waits := func(c *caller) bool { return c.waiting && !c.left && c.req.Model == id }
-	if !slices.ContainsFunc(w.callers, waits) && !w.inline { // Who leaves within a step leaves at its end.
-		w.breaks("a swap for %s, for which nobody waits", id)
+	if !slices.ContainsFunc(w.callers, waits) && !w.inline { // A caller that leaves within a step leaves at its end.
+		w.breaks("a swap for %s, for which no request waits", id)
 	}
 	if more := w.asksForMore(id, evict); len(more) > 0 {
 		w.breaks("the swap for %s stops %v, but not %v", id, evict, more)
@@ -198,8 +198,8 @@ func sameReservation(a, b Reservation) bool {
 	return a.Model == b.Model && slices.Equal(a.Plan, b.Plan)
 }
 
-// checkWork checks invariant 7: nobody waits who could be served, or have a swap
-// started, unless for a reservation. It holds after a step that let the queue
+// checkWork checks invariant 7: no request waits that could be served, or whose swap
+// could start, unless for a reservation. It holds after a step that let the queue
 // move, for what the scheduler has been told.
 func (w *world) checkWork(s Snapshot) {
 	if slices.ContainsFunc(w.callers, func(c *caller) bool { return c.arriving && c.waiting }) && !w.inline {

@@ -200,7 +200,7 @@ func TestTurns(t *testing.T) {
 	}
 }
 
-// playTurns carries out a script, and returns who was granted.
+// playTurns carries out a script, and returns the requests in the order of their grants.
 func playTurns(script string) string {
 	var (
 		l       line
@@ -264,7 +264,7 @@ func TestOneTenantNeedsNoMap(t *testing.T) {
 	}
 }
 
-// TestEachStops: whoever goes through the requests may stop anywhere.
+// TestEachStops: a loop over the requests may stop anywhere.
 func TestEachStops(t *testing.T) {
 	var (
 		l line
@@ -287,9 +287,9 @@ func TestEachStops(t *testing.T) {
 	}
 }
 
-// TestPulledRequestHoldsNobody: what is kept of a request after its grant does not
+// TestPulledRequestHoldsNothing: what is kept of a request after its grant does not
 // keep the others in memory.
-func TestPulledRequestHoldsNobody(t *testing.T) {
+func TestPulledRequestHoldsNothing(t *testing.T) {
 	var (
 		l   line
 		s   spare

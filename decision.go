@@ -26,7 +26,7 @@ const (
 	waits   action = iota // nothing now
 	serves                // grant them
 	starts                // start a swap
-	cancels               // cancel the one swap in the way, which nobody waits for
+	cancels               // cancel the one swap in the way, which no request waits for
 	refuses               // answer them with an error
 )
 

@@ -56,12 +56,14 @@ type Effects interface {
 	// StopProcesses stops the processes of the models in ids, and gives each of them
 	// timeout to end by itself. Timeout is what OnUnload was given, so the host
 	// decides what zero or less means. Ids is sorted, names only models that the host
-	// knows, and belongs to the host. It may name a model that is being loaded: the load
-	// was abandoned, and its OnSwapDone is still owed.
+	// knows, and belongs to the host. It may name a model that is being loaded: the
+	// load was abandoned, and its OnSwapDone is still owed. The host may end such a
+	// load or leave it alone. If the load succeeds after all and no request waits for
+	// the model, StopProcesses is called for it again.
 	//
-	// StopProcesses blocks until the processes have stopped. It may return earlier
-	// only if ModelState says [StateStopping] until they have, and a swap that starts
-	// or stops one of them waits for that.
+	// StopProcesses blocks until the processes have stopped, and ModelState says so.
+	// It may return earlier only if ModelState says [StateStopping] until they have,
+	// and a swap that starts or stops one of them waits for that.
 	StopProcesses(timeout time.Duration, ids []string)
 }
 

@@ -177,7 +177,7 @@ func (e *explorer) again(prefix []string) *pair {
 	return p
 }
 
-// end lets p end: nobody may be left waiting, and nothing in memory.
+// end finishes p: no request may be left waiting, and nothing in memory.
 func (e *explorer) end(p *pair) {
 	e.must(p, p.drain())
 	p.fifo.finish(func(string) {})

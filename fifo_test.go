@@ -52,7 +52,7 @@ func TestReportsAllocateNothing(t *testing.T) {
 	}
 	gone := HandlerReq{Respond: make(chan HandlerResp)}
 	if n := testing.AllocsPerRun(100, func() { f.OnCancel(gone) }); n != 0 {
-		t.Errorf("%v allocations per cancel of nobody", n)
+		t.Errorf("%v allocations per cancel of an unknown request", n)
 	}
 }
 
@@ -110,7 +110,7 @@ func TestSwapperIsAskedSeldom(t *testing.T) {
 }
 
 // TestMemoryComesBack sends a million requests over fifty models, and a crowd of a
-// hundred thousand at once, and names that nobody knows: afterwards there is one
+// hundred thousand at once, and unknown names: afterwards there is one
 // small entry per model (invariant 9 of RULES.md), and the heap is as it was.
 func TestMemoryComesBack(t *testing.T) {
 	const models = 50

@@ -172,7 +172,7 @@ func (w *world) find(req HandlerReq) *caller {
 			return c
 		}
 	}
-	w.breaks("an effect for a request that nobody made: %+v", req)
+	w.breaks("an effect for an unknown request: %+v", req)
 	return &caller{name: "nobody"}
 }
 
@@ -186,7 +186,7 @@ func (w *world) caller(name string) *caller {
 	return nil
 }
 
-// newCaller makes a caller, who has not asked yet.
+// newCaller makes a caller that has not made its request yet.
 func (w *world) newCaller(name, model string, m manner) *caller {
 	c := &caller{name: name, manner: m, arrival: len(w.callers) + 1, position: -1}
 	var ctx context.Context
@@ -405,7 +405,7 @@ func (w *world) step(what func()) []string {
 		what()
 	}()
 	if quiet && w.quiet() && !w.inline && w.reads > 0 && !w.joinedInVain() {
-		w.breaks("the clock was read although nobody waits")
+		w.breaks("the clock was read although no request waits")
 	}
 	after := w.sut.Snapshot()
 	w.tellReservations(after)
@@ -422,7 +422,7 @@ func (w *world) step(what func()) []string {
 // errHook is what hooks panic with.
 var errHook = errors.New("panic on purpose")
 
-// quiet reports whether nobody has a reason to read the clock.
+// quiet reports whether there is no reason to read the clock.
 func (w *world) quiet() bool {
 	return w.opts.Cooldown == 0 && len(w.swaps) == 0 && !slices.ContainsFunc(w.callers, func(c *caller) bool { return c.waiting })
 }
@@ -657,7 +657,7 @@ func (w *world) drain(each func(what string, do func())) {
 	w.breaks("it never ends")
 }
 
-// stuck names those who wait although everything has ended.
+// stuck names the requests that wait although everything has ended.
 func (w *world) stuck() (names []string) {
 	for _, c := range w.callers {
 		if c.waiting && !c.left {

@@ -142,8 +142,8 @@ var questions = []string{"EvictionFor", "OnSwapStart", "Priority", "Tenant", "Li
 
 // TestPanicAnywhere lets every single call that the FIFO makes panic in turn (R17).
 // A question that panics is a refusal: nothing comes out, and everything else goes
-// on. Any other panic comes out, and the next event gives an error to everybody who
-// has no answer yet. Either way each request has one answer, and nothing is left in
+// on. Any other panic comes out, and the next event gives an error to every request
+// that has no answer yet. Either way each request has one answer, and nothing is left in
 // memory.
 func TestPanicAnywhere(t *testing.T) {
 	seen := make(map[string]int)

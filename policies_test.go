@@ -36,7 +36,7 @@ func (a *swapperAsked) mayAskAgain() { clear(a.asked) }
 //	hash SEED             an answer at random, the same for the same question
 //	random SEED           an answer at random
 //	recent ROOM           with a memory: those whose swap started longest ago go, so
-//	                      that ROOM models run; whoever has no swap yet goes by name
+//	                      that ROOM models run; those without a swap go by name
 //	budget ROOM a=SIZE …  a Planner: the least recently used go, size 1 if not said;
 //	                      a=SIZE+MORE takes MORE besides while it loads
 //

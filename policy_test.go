@@ -311,7 +311,7 @@ func TestAnswerHoldsInItsStep(t *testing.T) {
 	p.says = func(string, []string) ([]string, error) { return []string{"c"}, nil }
 	p.suffices(&a, nil, nil)
 	if again, _ := p.evictionFor(&a); fmt.Sprint(again, evict) != "[b c] [b c]" {
-		t.Errorf("the answer has become %v, and %v for those who have it", again, evict)
+		t.Errorf("the answer has become %v, and the earlier result %v", again, evict)
 	}
 	p.nextStep()
 	if evict, _ := p.evictionFor(&a); fmt.Sprint(evict) != "[c]" {
@@ -371,7 +371,7 @@ func TestSameQuestion(t *testing.T) {
 	}
 }
 
-// TestPlannerSeesUsage of each running model, and who it is.
+// TestPlannerSeesUsage: of each running model, and its name.
 func TestPlannerSeesUsage(t *testing.T) {
 	p := newPolicyTest(true, "b", "c")
 	p.used["b"] = Resident{InFlight: 1, Waiting: 2, LastUsed: 3}

@@ -137,7 +137,7 @@ func TestPositionsAgainstNaive(t *testing.T) {
 					}
 				case !joined:
 					joined = true
-					p.join(p.rand.IntN(3) > 0 && i%150 > 20) // At times nobody listens.
+					p.join(p.rand.IntN(3) > 0 && i%150 > 20) // Sometimes there are no listeners.
 				}
 			}
 			p.sync()
@@ -184,7 +184,7 @@ func TestPositionsOfALongQueue(t *testing.T) {
 	all = append(all, p.join(true))
 	check("one joins meanwhile", 1, 0, 0, 4, 0, 0, 0)
 	p.requeue(p.lines[0])
-	check("it serves nobody", 1, 1, 2, 4, 5, 5, 5)
+	check("it serves no request", 1, 1, 2, 4, 5, 5, 5)
 }
 
 // wait makes a request wait that listens, and ends the step.
@@ -214,7 +214,7 @@ func TestFarBackMayMatter(t *testing.T) {
 	}
 }
 
-// TestFarBackIsCheap: a request far back that joins or leaves makes nobody go
+// TestFarBackIsCheap: a request far back that joins or leaves does not cause a walk
 // through the queue, except where it may matter.
 func TestFarBackIsCheap(t *testing.T) {
 	p := newPositionTest(t, 0, 2)
@@ -244,11 +244,11 @@ func TestFarBackIsCheap(t *testing.T) {
 		{"it leaves", func() { p.leave(far, false) }, true},
 		{"the first is served", func() { p.leave(first, true) }, true},
 	} {
-		p.positions.cursors = cursors{} // Whoever goes through the queue leaves some there.
+		p.positions.cursors = cursors{} // A walk through the queue leaves some cursors there.
 		test.does()
 		p.sync()
 		if walks := p.positions.cursors.free != nil; walks != test.walks {
-			t.Errorf("%s: somebody goes through the queue: %v", test.what, walks)
+			t.Errorf("%s: walked through the queue: %v", test.what, walks)
 		}
 	}
 }
@@ -291,7 +291,7 @@ func TestSend(t *testing.T) {
 }
 
 // TestCursors: the requests come in the order of the queue, from those lines that are
-// being loaded for or from the others. Afterwards nobody is held.
+// being loaded for or from the others. Afterwards no request is held.
 func TestCursors(t *testing.T) {
 	for seed := range uint64(24) {
 		q := newQueueTest(t, seed)
@@ -314,7 +314,7 @@ func TestCursors(t *testing.T) {
 				t.Fatalf("seed %d: the order is %v, want %v", seed, arrivals(got...), arrivals(want...))
 			}
 			c.end()
-			checkCursorsHoldNobody(t, &c)
+			checkCursorsHoldNothing(t, &c)
 		}
 		if n := len(c.free); n > len(q.lines) {
 			t.Errorf("seed %d: %d cursors for %d lines", seed, n, len(q.lines))
@@ -322,8 +322,8 @@ func TestCursors(t *testing.T) {
 	}
 }
 
-// checkCursorsHoldNobody checks that the memory of c refers to no request.
-func checkCursorsHoldNobody(t *testing.T, c *cursors) {
+// checkCursorsHoldNothing checks that the memory of c refers to no request.
+func checkCursorsHoldNothing(t *testing.T, c *cursors) {
 	t.Helper()
 	if c.Len() > 0 || c.lines != nil {
 		t.Fatalf("%d cursors and %d lines are in use", c.Len(), len(c.lines))

@@ -341,7 +341,7 @@ func TestQueueAgainstNaive(t *testing.T) {
 			q.check()
 		}
 		if n := len(q.queue.byRespond); n > 0 {
-			t.Fatalf("seed %d: %d Respond channels of nobody are left", seed, n)
+			t.Fatalf("seed %d: %d unused Respond channels are left", seed, n)
 		}
 	}
 }

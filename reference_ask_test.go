@@ -62,7 +62,7 @@ func (r *reference) slotFree(model string) bool {
 	return err == nil && (c <= 0 || r.inFlight(model) < c || r.commits == faultNoConcurrency)
 }
 
-// unable returns why model cannot serve at all, whoever waits for it (R17, R19).
+// unable returns why model cannot serve at all, for any request (R17, R19).
 func (r *reference) unable(model string) error {
 	if _, known := r.eff.ModelState(model); !known {
 		return refNamed(ErrModelNotFound, model)

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// moveQueue lets everybody move on who can: reservations end, models that are
+// moveQueue lets everything move that can: reservations end, models that are
 // ready serve, and one swap starts, until nothing happens any more (R6, R7).
 func (r *reference) moveQueue() {
 	for again := true; again; {
@@ -54,7 +54,7 @@ func (r *reference) serve(model string) {
 	}
 }
 
-// canServe reports whether model may serve one more, whoever that is.
+// canServe reports whether model may serve one more request, whichever it is.
 func (r *reference) canServe(model string) bool {
 	servable, err := r.servable(model)
 	return servable && err == nil && r.slotFree(model)
@@ -77,7 +77,7 @@ func (r *reference) servable(model string) (bool, error) {
 }
 
 // grantInOrder grants the waiting requests of a model in turn as long as there are
-// slots. Who came after the model was closed is passed over.
+// slots. Requests that came after the model was closed are passed over.
 func (r *reference) grantInOrder(model string) {
 	for r.slotFree(model) {
 		q := r.next(model)
@@ -105,7 +105,7 @@ func (r *reference) next(model string) *refRequest {
 	return nil
 }
 
-// failAll gives err to everybody who waits for model.
+// failAll gives err to every request that waits for model.
 func (r *reference) failAll(model string, err error) {
 	for _, q := range r.waitingFor(model) {
 		r.fail(q, err)
@@ -136,7 +136,7 @@ func (r *reference) startOne(ranked []string) bool {
 
 // start starts the swap for model if R5 allows it: with what the Swapper answers,
 // or else with the plan of the model's reservation. If only one swap is in the
-// way, that nobody waits for, it is cancelled (R14).
+// way, that no request waits for, it is cancelled (R14).
 func (r *reference) start(model string) bool {
 	if r.loading(model) && r.commits != faultSecondSwap {
 		return false
@@ -180,7 +180,7 @@ func (r *reference) start(model string) bool {
 	return false
 }
 
-// obstacle returns why the swap for model may not start, and who is in its way.
+// obstacle returns why the swap for model may not start, and which models are in its way.
 func (r *reference) obstacle(model string, evict []string) (WaitReason, []string) {
 	if busy := r.busy(evict); len(busy) > 0 && r.commits != faultEvictsBusy {
 		return WaitBusy, busy

@@ -63,7 +63,7 @@ func (r *reference) bounded(prices, price time.Duration) time.Duration {
 	return prices * price
 }
 
-// noteIdle notes for those who closed model that it has finished what it had.
+// noteIdle notes for the reservations that closed model that it has finished what it had.
 func (r *reference) noteIdle(model string) {
 	for _, s := range r.reservations {
 		for i := range s.closed {

@@ -158,7 +158,7 @@ func (r *reference) place(i int, q *refRequest) int {
 	return i + 1
 }
 
-// loading reports whether model is being loaded for those who wait for it.
+// loading reports whether model is being loaded for the requests that wait for it.
 func (r *reference) loading(model string) bool {
 	swap := r.outstanding(model)
 	return swap != nil && !swap.abandoned

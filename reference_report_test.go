@@ -68,7 +68,7 @@ func (r *reference) swapFailed(model string, err error) {
 	}
 }
 
-// swapSucceeded is R4: those who waited for the swap are served, and the Swapper
+// swapSucceeded is R4: the requests that waited for the swap are served, and the Swapper
 // is not asked again.
 func (r *reference) swapSucceeded(swap *refSwap) {
 	m := r.modelOf(swap.model)
@@ -181,7 +181,7 @@ func (r *reference) abandon(swap *refSwap) {
 }
 
 // cancelInTheWay cancels the one swap that keeps the swap for model from starting,
-// if nobody waits for it and it has a good part of its way to go (R14).
+// if no request waits for it and it has a good part of its way to go (R14).
 func (r *reference) cancelInTheWay(model string, evict []string) {
 	if r.canceler == nil || r.commits == faultNeverCancelsSwap {
 		return

@@ -16,7 +16,7 @@ type refReservation struct {
 // refClosed is a model that a reservation has closed.
 type refClosed struct {
 	model   string
-	arrival uint64 // whoever arrived from this number on is not granted
+	arrival uint64 // requests from this number on are not granted
 	at      time.Time
 	idle    time.Time // since when it has nothing in flight
 }

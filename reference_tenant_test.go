@@ -6,7 +6,7 @@ import (
 )
 
 // refTurn is the place of a tenant among those that wait for a model with the same
-// priority. The turns of all of them are in one slice; whoever is granted goes to
+// priority. The turns of all of them are in one slice; one that is granted goes to
 // its end (R6).
 type refTurn struct {
 	model    string

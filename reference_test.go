@@ -31,7 +31,7 @@ type reference struct {
 	lastLease uint64        // its number
 	loaded    bool          // some model was loaded
 	lastLoad  time.Duration // the latest of any model
-	spent     bool          // R14: a swap was cancelled, and none that somebody waited for has ended well since
+	spent     bool          // R14: a swap was cancelled, and none that a request waited for has succeeded since
 	counters  Counters
 	shut      error                   // what OnShutdown got
 	seen      map[string]ProcessState // what ran when the queue last moved (R19)
@@ -65,7 +65,7 @@ type refSwap struct {
 	start     time.Time
 	load      bool // the model was not ready
 	abandoned bool
-	unloaded  bool          // abandoned by an unload, and not only because nobody waited
+	unloaded  bool          // abandoned by an unload, and not only because no request waited
 	timeout   time.Duration // of the unload
 }
 
@@ -84,7 +84,7 @@ type refModel struct {
 	readySince time.Time     // the end of that load
 	drained    bool          // there was a sample of its drain
 	drain      time.Duration
-	spent      bool      // R14: its swap was cancelled, and none that somebody waited for has ended well since
+	spent      bool      // R14: its swap was cancelled, and none that a request waited for has succeeded since
 	failures   int       // in a row
 	failure    error     // the latest of them
 	cooling    time.Time // until when it cools down, if it has failures
@@ -218,7 +218,7 @@ func (r *reference) capacityReached(model string, k int) bool {
 }
 
 // servedAtOnce is R3. A tenant that begins to wait joins behind the others, so that
-// whoever waits with the same priority ranks before q.
+// every waiting request of the same priority ranks before q.
 func (r *reference) servedAtOnce(q *refRequest) bool {
 	if !r.canServe(q.Model) {
 		return false
@@ -240,7 +240,7 @@ func (r *reference) servedAtOnce(q *refRequest) bool {
 // others that wait, by the look or by itself, the queue moves in order: with q in it
 // if there is room, and otherwise before it is decided whether q is refused (R19).
 func (r *reference) hasToWait(q *refRequest) {
-	if len(r.requests) == 0 { // What has changed before concerns nobody.
+	if len(r.requests) == 0 { // Nothing waited for earlier changes.
 		r.seen = maps.Clone(r.eff.RunningModels())
 	}
 	changed := len(r.requests) > 0 && (r.unblocked || r.changedSilently() && r.commits != faultOvertakes)

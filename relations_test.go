@@ -69,7 +69,7 @@ func (r *relating) holders(id string) (holders []string) {
 	return holders
 }
 
-// order checks what is in an order: R16 for those who wait, names for the rest.
+// order checks what is in an order: R16 for the waiting requests, names for the rest.
 func (r *relating) order() {
 	place, last := 0, 0 // last: the priority of the one before
 	for i, w := range r.Waiting {
@@ -93,7 +93,7 @@ func (r *relating) order() {
 	r.must(isSet(targets), "the swaps are for %v", targets)
 }
 
-// turns checks R6: those who wait for a model with the same priority stand in rounds.
+// turns checks R6: the requests that wait for a model with the same priority stand in rounds.
 // Each tenant has one request in a round, at the same place as in the round before,
 // until it has no more; and its own stand in the order of their arrival.
 func (r *relating) turns() {
@@ -124,7 +124,7 @@ func (r *relating) turns() {
 	}
 }
 
-// sums checks what the status of models and swaps says of those who wait.
+// sums checks what the status of models and swaps says of the waiting requests.
 func (r *relating) sums() {
 	waiting := make(map[string]int)
 	for _, w := range r.Waiting {
@@ -186,10 +186,10 @@ func (r *relating) swaps() {
 	}
 }
 
-// reservations checks R8: who holds one waits, has no swap, and none collides.
+// reservations checks R8: a holder has waiting requests and no swap, and no reservations collide.
 func (r *relating) reservations() {
 	for i, o := range r.Reserved {
-		r.must(r.model(o.Model).Waiting > 0, "reserved for %s, which nobody waits for", o.Model)
+		r.must(r.model(o.Model).Waiting > 0, "reserved for %s, which no request waits for", o.Model)
 		r.must(r.swap(o.Model) == nil, "reserved for %s, whose swap is outstanding", o.Model)
 		for _, older := range r.Reserved[:i] {
 			r.must(o.Model != older.Model, "reserved for %s twice", o.Model)
@@ -259,42 +259,42 @@ func TestRelations(t *testing.T) {
 		t.Fatal(strings.Join(broken, "\n"))
 	}
 	for what, spoil := range map[string]func(s *Snapshot){
-		"a place left out":                   func(s *Snapshot) { s.Waiting[2].Position = 3 },
-		"a place of one being loaded for":    func(s *Snapshot) { s.Waiting[0].Position = 1 },
-		"a priority in the wrong place":      func(s *Snapshot) { s.Waiting[3].Priority = 2 },
-		"a tenant out of turn":               func(s *Snapshot) { s.Waiting[7].Tenant = "x" },
-		"tenants out of their order":         func(s *Snapshot) { s.Waiting[8].Tenant, s.Waiting[9].Tenant = "y", "x" },
-		"a tenant's own out of order":        func(s *Snapshot) { s.Waiting[8].Age = 4 },
-		"paused on another":                  func(s *Snapshot) { s.Waiting[6].On = []string{"g"} },
-		"models not sorted":                  func(s *Snapshot) { slices.Reverse(s.Models) },
-		"swaps not sorted":                   func(s *Snapshot) { slices.Reverse(s.Swaps) },
-		"one more waits for a model":         func(s *Snapshot) { s.Models[1].Waiting++ },
-		"one more waits for a swap":          func(s *Snapshot) { s.Swaps[0].Waiting++ },
-		"a model that is waited for, absent": func(s *Snapshot) { s.Models = s.Models[:4] },
-		"below zero":                         func(s *Snapshot) { s.Models[2].Load = -1 },
-		"closed for nobody":                  func(s *Snapshot) { s.Models[3].Closed = true },
-		"a reason with nobody":               func(s *Snapshot) { s.Waiting[1].On = nil },
-		"a reason not sorted":                func(s *Snapshot) { s.Waiting[1].On = []string{"b", "a"} },
-		"no reason":                          func(s *Snapshot) { s.Waiting[1].Reason = "" },
-		"loading without a swap":             func(s *Snapshot) { s.Waiting[4].Reason, s.Waiting[4].On = WaitLoading, []string{"e"} },
-		"a swap for one who waits otherwise": func(s *Snapshot) { s.Waiting[0].Reason, s.Waiting[0].On = WaitSlots, []string{"c"} },
-		"closed although open":               func(s *Snapshot) { s.Models[0].Closed = false },
-		"busy although idle":                 func(s *Snapshot) { s.Models[0].InFlight = 0 },
-		"slots of another":                   func(s *Snapshot) { s.Waiting[1].Reason = WaitSlots },
-		"a swap that is not outstanding":     func(s *Snapshot) { s.Waiting[4].Reason, s.Waiting[4].On = WaitSwap, []string{"a"} },
-		"reserved for nobody":                func(s *Snapshot) { s.Waiting[4].On = []string{"a"} },
-		"a swap that stops itself":           func(s *Snapshot) { s.Swaps[0].Evict[0] = "c" },
-		"a swap that stops a busy model":     func(s *Snapshot) { s.Swaps[0].Evict[0] = "a" },
-		"two swaps that collide":             func(s *Snapshot) { s.Swaps[1].Evict = []string{"d"} },
-		"a reservation that nobody waits on": func(s *Snapshot) { s.Reserved = append(s.Reserved, Reservation{Model: "f"}) },
-		"a reservation beside its swap":      func(s *Snapshot) { s.Reserved = append(s.Reserved, Reservation{Model: "g"}) },
-		"a reservation of two":               func(s *Snapshot) { s.Reserved = append(s.Reserved, Reservation{Model: "b"}) },
-		"two plans that collide":             func(s *Snapshot) { s.Reserved = append(s.Reserved, Reservation{"e", []string{"a"}}) },
-		"a plan that stops its holder":       func(s *Snapshot) { s.Reserved[0].Plan = []string{"a", "b"} },
-		"a request not accounted for":        func(s *Snapshot) { s.Counters.Requests++ },
-		"a counter that falls":               func(s *Snapshot) { s.Counters.Evictions = 0 },
-		"too many swaps failed":              func(s *Snapshot) { s.Counters.SwapsFailed++ },
-		"more in flight than granted":        func(s *Snapshot) { s.Models[0].InFlight = 3 },
+		"a place left out":                       func(s *Snapshot) { s.Waiting[2].Position = 3 },
+		"a place of one being loaded for":        func(s *Snapshot) { s.Waiting[0].Position = 1 },
+		"a priority in the wrong place":          func(s *Snapshot) { s.Waiting[3].Priority = 2 },
+		"a tenant out of turn":                   func(s *Snapshot) { s.Waiting[7].Tenant = "x" },
+		"tenants out of their order":             func(s *Snapshot) { s.Waiting[8].Tenant, s.Waiting[9].Tenant = "y", "x" },
+		"a tenant's own out of order":            func(s *Snapshot) { s.Waiting[8].Age = 4 },
+		"paused on another":                      func(s *Snapshot) { s.Waiting[6].On = []string{"g"} },
+		"models not sorted":                      func(s *Snapshot) { slices.Reverse(s.Models) },
+		"swaps not sorted":                       func(s *Snapshot) { slices.Reverse(s.Swaps) },
+		"one more waits for a model":             func(s *Snapshot) { s.Models[1].Waiting++ },
+		"one more waits for a swap":              func(s *Snapshot) { s.Swaps[0].Waiting++ },
+		"a model that is waited for, absent":     func(s *Snapshot) { s.Models = s.Models[:4] },
+		"below zero":                             func(s *Snapshot) { s.Models[2].Load = -1 },
+		"closed for no holder":                   func(s *Snapshot) { s.Models[3].Closed = true },
+		"a reason without models":                func(s *Snapshot) { s.Waiting[1].On = nil },
+		"a reason not sorted":                    func(s *Snapshot) { s.Waiting[1].On = []string{"b", "a"} },
+		"no reason":                              func(s *Snapshot) { s.Waiting[1].Reason = "" },
+		"loading without a swap":                 func(s *Snapshot) { s.Waiting[4].Reason, s.Waiting[4].On = WaitLoading, []string{"e"} },
+		"a swap for one that waits otherwise":    func(s *Snapshot) { s.Waiting[0].Reason, s.Waiting[0].On = WaitSlots, []string{"c"} },
+		"closed although open":                   func(s *Snapshot) { s.Models[0].Closed = false },
+		"busy although idle":                     func(s *Snapshot) { s.Models[0].InFlight = 0 },
+		"slots of another":                       func(s *Snapshot) { s.Waiting[1].Reason = WaitSlots },
+		"a swap that is not outstanding":         func(s *Snapshot) { s.Waiting[4].Reason, s.Waiting[4].On = WaitSwap, []string{"a"} },
+		"reserved for no holder":                 func(s *Snapshot) { s.Waiting[4].On = []string{"a"} },
+		"a swap that stops itself":               func(s *Snapshot) { s.Swaps[0].Evict[0] = "c" },
+		"a swap that stops a busy model":         func(s *Snapshot) { s.Swaps[0].Evict[0] = "a" },
+		"two swaps that collide":                 func(s *Snapshot) { s.Swaps[1].Evict = []string{"d"} },
+		"a reservation that no request waits on": func(s *Snapshot) { s.Reserved = append(s.Reserved, Reservation{Model: "f"}) },
+		"a reservation beside its swap":          func(s *Snapshot) { s.Reserved = append(s.Reserved, Reservation{Model: "g"}) },
+		"a reservation of two":                   func(s *Snapshot) { s.Reserved = append(s.Reserved, Reservation{Model: "b"}) },
+		"two plans that collide":                 func(s *Snapshot) { s.Reserved = append(s.Reserved, Reservation{"e", []string{"a"}}) },
+		"a plan that stops its holder":           func(s *Snapshot) { s.Reserved[0].Plan = []string{"a", "b"} },
+		"a request not accounted for":            func(s *Snapshot) { s.Counters.Requests++ },
+		"a counter that falls":                   func(s *Snapshot) { s.Counters.Evictions = 0 },
+		"too many swaps failed":                  func(s *Snapshot) { s.Counters.SwapsFailed++ },
+		"more in flight than granted":            func(s *Snapshot) { s.Models[0].InFlight = 3 },
 	} {
 		s := related()
 		spoil(&s)

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestGroupSwapperEvicts is the rules of GroupSwapper in RULES.md: who stops for whom, by what
+// TestGroupSwapperEvicts is the rules of GroupSwapper in RULES.md: which model stops for which, by what
 // the two groups are.
 func TestGroupSwapperEvicts(t *testing.T) {
 	groups := []Group{

@@ -161,7 +161,7 @@ func TestAbandon(t *testing.T) {
 	}
 }
 
-// TestMayCancel: a swap that nobody waits for may be cancelled unless impatient
+// TestMayCancel: a swap that no request waits for may be cancelled unless impatient
 // callers have had their way before, and no load has ended well since (R14).
 func TestMayCancel(t *testing.T) {
 	var b swaps

@@ -295,7 +295,7 @@ func (w *world) do(line string) error {
 		}
 	}
 	if c == nil {
-		return fmt.Errorf("%q: unknown, or nobody of that name", line)
+		return fmt.Errorf("%q: unknown, or no request of that name", line)
 	}
 	switch op {
 	case "cancel":

@@ -7,7 +7,7 @@ import "slices"
 // out, without a look at the scheduler.
 type turns struct {
 	rings map[ring][]string
-	vague map[ring]bool // nobody can say when the scheduler noticed that a caller had left, or what was called back
+	vague map[ring]bool // it is not known when the scheduler noticed that a caller had left, or what was called back
 }
 
 // ring is where tenants take turns.

@@ -137,7 +137,7 @@ func newBench(t *testing.T, set func(b *bench), ids ...string) *bench {
 // addresses keeps what freeAddress has returned.
 var addresses = make(map[string]bool)
 
-// freeAddress returns an address of the loopback device that nobody uses.
+// freeAddress returns an unused address of the loopback device.
 func freeAddress(t *testing.T) string {
 	for {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -186,7 +186,7 @@ func (b *bench) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// born enters a process. No other may live, since one model fits at a time.
+// born notes a process. No other may live, because one model fits at a time.
 func (b *bench) born(id string, pid int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
