@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"fmt"
@@ -47,6 +48,24 @@ func (a *access) check(cfg *config, r *http.Request) (*keyConfig, error) {
 		return nil, errWrongKey
 	}
 	return key, nil
+}
+
+// keepKeys lets those keys of c live on that old has too, and ends the lives of the
+// others of old.
+func (c *config) keepKeys(old *config) {
+	for i := range c.Keys {
+		key := &c.Keys[i]
+		key.life, key.end = context.WithCancel(context.Background())
+		if former := matching(old.Keys, key.value()); former != nil {
+			key.end()
+			key.life, key.end = former.life, former.end
+		}
+	}
+	for _, key := range old.Keys {
+		if matching(c.Keys, key.value()) == nil {
+			key.end()
+		}
+	}
 }
 
 // credentials returns the key that r carries: as a bearer token, as X-Api-Key, or,

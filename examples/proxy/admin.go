@@ -39,6 +39,8 @@ func (a *admin) routes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /logs", a.logs)
 	mux.HandleFunc("POST /load", a.load)
 	mux.HandleFunc("POST /unload", a.unload)
+	mux.HandleFunc("POST /pause", func(w http.ResponseWriter, r *http.Request) { a.pause(w, r, true) })
+	mux.HandleFunc("POST /resume", func(w http.ResponseWriter, r *http.Request) { a.pause(w, r, false) })
 }
 
 // status answers with all that the host knows.
@@ -106,11 +108,15 @@ func (a *admin) load(w http.ResponseWriter, r *http.Request) {
 }
 
 // unload unloads the models that are named, all of them if none is, and answers
-// once they are gone.
+// once they are gone. With drain what is in flight finishes first.
 func (a *admin) unload(w http.ResponseWriter, r *http.Request) {
-	names, err := a.named(r)
+	names, err := a.named(r, "drain")
 	if err == nil {
-		err = a.host.unload(r.Context(), names...)
+		unload := a.host.unload
+		if on(r, "drain") {
+			unload = a.host.drain
+		}
+		err = unload(r.Context(), names...)
 	}
 	if err != nil {
 		writeError(w, r, err)
@@ -123,8 +129,28 @@ func (a *admin) unload(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, map[string]any{"unloaded": names})
 }
 
-// named returns the models that the query of r names, without duplicates. It is
-// strict: a slip of the pen must not unload everything.
+// pause pauses the models that are named, or resumes them.
+func (a *admin) pause(w http.ResponseWriter, r *http.Request, paused bool) {
+	names, err := a.named(r)
+	if err == nil && len(names) == 0 {
+		err = badRequest("name the models: ?model=NAME")
+	}
+	if err == nil {
+		err = a.host.pause(paused, names...)
+	}
+	if err != nil {
+		writeError(w, r, err)
+		return
+	}
+	writeJSON(w, map[string]any{"models": names, "paused": paused})
+}
+
+// on reports whether the query of r, which named has checked, sets a flag.
+func on(r *http.Request, flag string) bool { return r.URL.Query().Get(flag) == "1" }
+
+// named returns the models that the query of r names, without duplicates, and checks
+// the rest of it: flags may be 0 or 1. It is strict: a slip of the pen must not unload
+// everything.
 func (a *admin) named(r *http.Request, flags ...string) ([]string, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -133,9 +159,13 @@ func (a *admin) named(r *http.Request, flags ...string) ([]string, error) {
 	if r.ContentLength != 0 {
 		return nil, badRequest("models are named in the query, ?model=NAME, not in a body")
 	}
-	for name := range query {
-		if name != "model" && !slices.Contains(flags, name) {
+	for name, values := range query {
+		switch {
+		case name == "model":
+		case !slices.Contains(flags, name):
 			return nil, badRequest("query: unknown parameter " + name)
+		case len(values) > 1 || values[0] != "0" && values[0] != "1":
+			return nil, badRequest("query: " + name + " must be 0 or 1, once")
 		}
 	}
 	var models []string
@@ -175,7 +205,7 @@ func (a *admin) logs(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff") // Or a browser waits for more to guess by.
 	w.Header().Set("Cache-Control", "no-store")
-	if follow := r.URL.Query().Get("follow"); follow == "" || follow == "0" {
+	if !on(r, "follow") {
 		for _, line := range out.lines() {
 			io.WriteString(w, line+"\n")
 		}

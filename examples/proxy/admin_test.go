@@ -42,7 +42,16 @@ func TestAdminLoadsAndUnloads(t *testing.T) {
 		{"POST", "/unload?model=alpha&model=beta&model=beta", 200, `{"unloaded":["alpha","beta"]}`},
 		{"GET", "/running", 200, `{"running":[]}`},
 		{"POST", "/unload", 200, `{"unloaded":"all"}`},
+		{"POST", "/unload?model=alpha&drain=1", 200, `{"unloaded":["alpha"]}`},
+		{"POST", "/unload?drain=0", 200, `{"unloaded":"all"}`},
+		{"POST", "/unload?drain=1", 200, `{"unloaded":"all"}`},
+		{"POST", "/pause?model=alpha&model=beta&model=alpha", 200, `{"models":["alpha","beta"],"paused":true}`},
+		{"POST", "/pause?model=alpha", 200, `{"models":["alpha"],"paused":true}`},
+		{"POST", "/resume?model=beta&model=alpha", 200, `{"models":["beta","alpha"],"paused":false}`},
+		{"POST", "/pause?model=alpha&model=nobody", 404, ""},
+		{"POST", "/unload?drain=1&model=nobody", 404, ""},
 		{"GET", "/unload", 405, ""},
+		{"GET", "/pause?model=alpha", 405, ""},
 		{"GET", "/load?model=alpha", 405, ""},
 	}
 	for _, step := range steps {
@@ -68,12 +77,14 @@ func TestAdminIsStrict(t *testing.T) {
 	for _, target := range []string{
 		"/unload?modle=beta", "/unload?model=", "/unload?model=beta&force", "/unload?%zz", "/unload?model=beta;model=alpha",
 		"/load", "/load?model=alpha&model=beta", "/load?model=alpha&x=1",
+		"/unload?drain", "/unload?drain=yes", "/unload?drain=1&drain=1", "/unload?drain=1&model=", "/load?model=alpha&drain=1",
+		"/pause", "/resume", "/pause?model=", "/pause?model=alpha&drain=1",
 	} {
 		if code, body := p.ask("POST", target); code < 400 || code == 404 {
 			t.Errorf("%s: %d %s", target, code, body)
 		}
 	}
-	for _, target := range []string{"/logs", "/logs?model=alpha&model=beta", "/logs?model=alpha&folow=1"} {
+	for _, target := range []string{"/logs", "/logs?model=alpha&model=beta", "/logs?model=alpha&folow=1", "/logs?model=alpha&follow=yes"} {
 		if code, body := p.ask("GET", target); code < 400 || code == 404 {
 			t.Errorf("%s: %d %s", target, code, body)
 		}

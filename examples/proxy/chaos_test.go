@@ -80,7 +80,7 @@ func TestChaos(t *testing.T) {
 	c := &chaos{t: t, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: length + patience}} // A hung model may keep a request to the end.
 	file := writeConfig(t, string(chaosModels(t, "")))
 	log := slog.New(slog.NewTextHandler(&lockedWriter{w: &c.log}, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	p, err := startProxy(options{listen: "127.0.0.1:0", file: file}, log)
+	p, err := startTestProxy(options{listen: "127.0.0.1:0", file: file}, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,17 +199,17 @@ func (c *chaos) disturb(ctx context.Context, file string) {
 			cancel()
 		case 5:
 			os.WriteFile(file, chaosModels(c.t, worse[r.IntN(len(worse))]), 0o666)
-			c.proxy.reload()
+			c.proxy.reload(c.proxy.options.config())
 		case 6:
 			os.WriteFile(file, []byte(`{"models":`), 0o666)
-			c.proxy.reload()
+			c.proxy.reload(c.proxy.options.config())
 		}
 	}
 	for _, pid := range childrenOf(os.Getpid()) {
 		syscall.Kill(-pid, syscall.SIGCONT) // Or who is served by a hung one waits for ever.
 	}
 	os.WriteFile(file, chaosModels(c.t, ""), 0o666)
-	c.proxy.reload()
+	c.proxy.reload(c.proxy.options.config())
 }
 
 // signal sends a signal to one of the models' processes.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -137,6 +138,9 @@ type keyConfig struct {
 	Priority    int    `json:"priority"`    // added to that of the model
 	MinPriority int    `json:"minPriority"` // bounds of X-Priority
 	MaxPriority int    `json:"maxPriority"`
+
+	life context.Context // ends when a reload takes the key away; set by keepKeys
+	end  context.CancelFunc
 }
 
 // value returns the key itself.

@@ -64,7 +64,7 @@ warning: listen: is open to other machines, and there are no keys: whoever reach
 // TestStartWarns: a start and a reload say what -check does.
 func TestStartWarns(t *testing.T) {
 	var log lockedBuffer
-	p, err := startProxy(options{file: writeConfig(t, doubtful), listen: "127.0.0.1:0"}, slog.New(slog.NewTextHandler(&log, nil)))
+	p, err := startTestProxy(options{file: writeConfig(t, doubtful), listen: "127.0.0.1:0"}, slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func TestStartWarns(t *testing.T) {
 	if strings.Contains(log.String(), "open to other machines") {
 		t.Errorf("-listen does not count: %s", log.String())
 	}
-	p.reload()
+	p.reload(p.options.config())
 	if got := strings.Count(log.String(), "models.deaf"); got != 2 {
 		t.Errorf("%d warnings: %s", got, log.String())
 	}

@@ -413,6 +413,61 @@ func TestReloadOnSignal(t *testing.T) {
 	}
 }
 
+// A file that cannot be read to its end hangs neither a reload nor the end, and a later
+// reload does not wait for it. What needs a restart is said.
+func TestReloadHangs(t *testing.T) {
+	file := writeConfig(t, `{"models":{"a":{"command":["a"]}}}`)
+	p := startProxyProcess(t, "-config", file)
+	fifo := func() {
+		os.Remove(file)
+		if err := syscall.Mkfifo(file, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p.cmd.Process.Signal(syscall.SIGHUP)
+	}
+	fifo()
+	w, err := os.OpenFile(file, os.O_WRONLY, 0) // It opens when the proxy reads.
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	os.Remove(file)
+	if err := os.WriteFile(file, []byte(`{"models":{"b":{"command":["b"]}},"listen":"127.0.0.1:1","queue":{"cooldown":"7s"}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.cmd.Process.Signal(syscall.SIGHUP)
+	if !happens(func() bool { return strings.Contains(p.stderr.String(), "queue.cooldown") }) {
+		t.Fatalf("not reloaded:\n%s", &p.stderr)
+	}
+	if strings.Contains(p.stderr.String(), "listen") {
+		t.Errorf("-listen counts, and has not changed:\n%s", &p.stderr)
+	}
+	fifo()
+	if code := p.end(syscall.SIGTERM); code != 0 {
+		t.Errorf("exit code %d\n%s", code, &p.stderr)
+	}
+}
+
+// A signal ends a start that waits for its configuration.
+func TestStartHangs(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"-config", file}, {"-config", file, "-check"}} {
+		signals := make(chan os.Signal, 2)
+		signals <- syscall.SIGHUP
+		signals <- syscall.SIGTERM
+		var stderr lockedBuffer
+		if code := proxyMain(args, io.Discard, &stderr, signals); code != 1 || !strings.Contains(stderr.String(), "terminated while reading "+file) {
+			t.Errorf("%q: exit code %d, %s", args, code, &stderr)
+		}
+	}
+	if w, err := os.OpenFile(file, os.O_WRONLY|syscall.O_NONBLOCK, 0); err == nil {
+		w.Close() // Ends the reading.
+	}
+}
+
 // TestLog: what models print is in the log only if it is asked for, and every line of a
 // log as JSON is JSON.
 func TestLog(t *testing.T) {

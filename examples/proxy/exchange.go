@@ -195,11 +195,12 @@ func (a *answerBody) Read(p []byte) (int, error) {
 
 // why returns why e has ended with err, nil if its caller has left.
 func (e *exchange) why(err error) error {
-	if e.in.Context().Err() != nil {
+	switch cause := context.Cause(e.ctx); cause {
+	case nil:
+		return e.upstream.brokenOff(err)
+	case context.Canceled:
 		return nil
-	}
-	if cause := context.Cause(e.ctx); cause != nil {
+	default:
 		return cause
 	}
-	return e.upstream.brokenOff(err)
 }

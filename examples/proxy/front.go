@@ -101,6 +101,12 @@ func (f *front) admit(w http.ResponseWriter, r *http.Request) {
 		writeError(w, r, err)
 		return
 	}
+	if key != nil {
+		ctx, cancel := context.WithCancelCause(r.Context())
+		defer cancel(nil)
+		defer context.AfterFunc(key.life, func() { cancel(errWrongKey) })()
+		r = r.WithContext(ctx)
+	}
 	visitOf(r).key = key
 	f.route(w, r)
 }

@@ -78,6 +78,7 @@ func newHost(cfg *config, log *slog.Logger, newBackend backendFactory) (*host, e
 		Patience: time.Duration(cfg.Queue.Patience),
 		Cooldown: time.Duration(cfg.Queue.Cooldown),
 	})
+	cfg.keepKeys(new(config))
 	h.cfg.Store(cfg)
 	h.configure(cfg)
 	return h, nil

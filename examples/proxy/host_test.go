@@ -407,7 +407,7 @@ func TestReloadKeepsServing(t *testing.T) {
 			delete(c.Models, "b")
 			c.Models["d"] = &modelConfig{Command: []string{"d"}}
 		})
-		if err := h.reload(cfg); err != nil {
+		if _, err := h.reload(cfg); err != nil {
 			t.Fatal(err)
 		}
 		go w.call(t.Context(), "r1", "a", 10*time.Second)
@@ -415,7 +415,7 @@ func TestReloadKeepsServing(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		w.must(t, "0s start a", "10s r0 served by a", `15s r2: scheduler: model not found: "b"`, "21s gone a", "21s start a", "31s r1 served by a")
 		cfg = testConfig(t, func(c *config) { delete(c.Models, "a") })
-		if err := h.reload(cfg); err != nil {
+		if _, err := h.reload(cfg); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)

@@ -91,7 +91,7 @@ func TestLoopThatComesLater(t *testing.T) {
 		go w.call(w.from(t.Context(), lease), "sister", "b", 0)
 		time.Sleep(time.Minute)
 		w.must(t, "0s start c", "10s start a") // They wait for the end of a's request.
-		if err := h.reload(testConfig(t, nil)); err != nil {
+		if _, err := h.reload(testConfig(t, nil)); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * reliefEvery)

@@ -53,12 +53,18 @@ func proxyMain(args []string, stdout, stderr io.Writer, signals <-chan os.Signal
 		version, revision := build()
 		fmt.Fprintln(stdout, "proxy", version, revision, runtime.Version())
 		return 0
-	case o.check:
-		return checkConfig(o, stdout, stderr)
+	}
+	cfg, err := o.first(signals)
+	if err != nil {
+		fmt.Fprintln(errout, err)
+		return 1
+	}
+	if o.check {
+		return checked(cfg, stdout)
 	}
 	log := newLogger(errout, o)
 	slog.SetDefault(log) // For what the standard library logs.
-	p, err := startProxy(o, log)
+	p, err := startProxy(o, cfg, log)
 	if err != nil {
 		fmt.Fprintln(errout, err)
 		return 1
@@ -137,14 +143,39 @@ func (o options) config() (cfg *config, err error) {
 	return cfg, nil
 }
 
-// checkConfig says what is wrong in the configuration that o names, and returns the
-// exit code.
-func checkConfig(o options, stdout, stderr io.Writer) int {
-	cfg, err := o.config()
-	if err != nil {
-		fmt.Fprintln(stderr, err)
-		return 1
+// reading is what reading the configuration has led to.
+type reading struct {
+	cfg *config
+	err error
+}
+
+// read reads the configuration in the background, since that may never end: the file
+// may be a pipe, or on a server that is gone.
+func (o options) read() <-chan reading {
+	read := make(chan reading, 1)
+	go func() {
+		cfg, err := o.config()
+		read <- reading{cfg, err}
+	}()
+	return read
+}
+
+// first reads the configuration unless a signal ends the program meanwhile.
+func (o options) first(signals <-chan os.Signal) (*config, error) {
+	for read := o.read(); ; {
+		select {
+		case r := <-read:
+			return r.cfg, r.err
+		case s := <-signals:
+			if s != syscall.SIGHUP {
+				return nil, fmt.Errorf("ended by %v while reading %s", s, o.file)
+			}
+		}
 	}
+}
+
+// checked says what is doubtful in cfg, and returns the exit code.
+func checked(cfg *config, stdout io.Writer) int {
 	for _, warning := range cfg.warnings() {
 		fmt.Fprintln(stdout, "warning:", warning)
 	}
@@ -155,20 +186,18 @@ func checkConfig(o options, stdout, stderr io.Writer) int {
 // proxy is a running proxy.
 type proxy struct {
 	options options
+	started *config // what it was started with
 	log     *slog.Logger
 	host    *host
 	server  *http.Server
 	address net.Addr
-	failed  chan error // the server has ended by itself
-	preload context.CancelFunc
+	failed  chan error      // the server has ended by itself
+	ctx     context.Context // of loading models without being asked
+	cancel  context.CancelFunc
 }
 
-// startProxy starts a proxy. Once it returns, requests are accepted.
-func startProxy(o options, log *slog.Logger) (*proxy, error) {
-	cfg, err := o.config()
-	if err != nil {
-		return nil, err
-	}
+// startProxy starts a proxy with cfg. Once it returns, requests are accepted.
+func startProxy(o options, cfg *config, log *slog.Logger) (*proxy, error) {
 	listener, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("%w; -listen HOST:PORT takes another address", err)
@@ -179,13 +208,12 @@ func startProxy(o options, log *slog.Logger) (*proxy, error) {
 		listener.Close()
 		return nil, err
 	}
-	p := &proxy{options: o, log: log, host: h, address: listener.Addr(), failed: make(chan error, 1)}
+	p := &proxy{options: o, started: cfg, log: log, host: h, address: listener.Addr(), failed: make(chan error, 1)}
 	p.server = newServer(newFront(h, listener.Addr(), log), log)
 	go h.run()
 	go func() { p.failed <- p.server.Serve(listener) }()
-	ctx, cancel := context.WithCancel(context.Background())
-	p.preload = cancel
-	go h.loadAll(ctx, cfg.Preload)
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	go h.loadAll(p.ctx, cfg.Preload)
 	return p, nil
 }
 
@@ -216,15 +244,18 @@ and look at URL/ in a browser
 
 // wait handles signals until the proxy ends, and returns its exit code.
 func (p *proxy) wait(signals <-chan os.Signal) int {
+	var read <-chan reading // of the latest SIGHUP: an earlier one whose reading hangs is forgotten
 	for {
 		select {
+		case r := <-read:
+			p.reload(r.cfg, r.err)
 		case err := <-p.failed:
 			p.log.Error("server failed", "err", err)
 			p.end(signals)
 			return 1
 		case s := <-signals:
 			if s == syscall.SIGHUP {
-				p.reload()
+				read = p.options.read()
 				continue
 			}
 			p.log.Info("ending", "signal", s.String())
@@ -233,18 +264,23 @@ func (p *proxy) wait(signals <-chan os.Signal) int {
 	}
 }
 
-// reload reads the configuration again. One that is broken changes nothing.
-func (p *proxy) reload() {
-	cfg, err := p.options.config()
+// reload makes cfg the configuration. One that could not be read, or is broken, changes
+// nothing.
+func (p *proxy) reload(cfg *config, err error) {
+	var again []string
 	if err == nil {
-		err = p.host.reload(cfg)
+		again, err = p.host.reload(cfg)
 	}
 	if err != nil {
 		p.log.Error("configuration not reloaded", "err", err)
 		return
 	}
 	p.log.Info("configuration reloaded", "file", p.options.file)
+	if settings := p.started.needsRestart(cfg); len(settings) > 0 {
+		p.log.Warn("settings changed that only a restart takes over", "settings", settings)
+	}
 	warn(p.log, cfg)
+	go p.host.loadAll(p.ctx, again)
 }
 
 // warn logs what is doubtful in cfg.
@@ -277,7 +313,7 @@ func (p *proxy) end(signals <-chan os.Signal) int {
 			}
 		}
 	}()
-	p.preload()
+	p.cancel()
 	drained := make(chan struct{})
 	go func() {
 		defer close(drained)

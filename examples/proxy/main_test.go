@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"runtime"
@@ -38,6 +39,15 @@ func TestMain(m *testing.M) {
 		}
 	}
 	os.Exit(code)
+}
+
+// startTestProxy starts a proxy with the configuration that o names.
+func startTestProxy(o options, log *slog.Logger) (*proxy, error) {
+	cfg, err := o.config()
+	if err != nil {
+		return nil, err
+	}
+	return startProxy(o, cfg, log)
 }
 
 // lastingly asks left until it returns nothing, and returns what it still says when

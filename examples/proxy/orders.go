@@ -1,9 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"example.com/scheduler"
@@ -27,13 +30,53 @@ func (h *host) load(ctx context.Context, model string) error {
 // unload unloads models, all of them if none is named, and waits until their
 // processes are gone or ctx ends. It returns an error, and does nothing, if one of
 // them is unknown.
-func (h *host) unload(ctx context.Context, models ...string) (err error) {
+func (h *host) unload(ctx context.Context, models ...string) error {
 	var gone []<-chan struct{}
+	err := h.order(models, func(names []string) {
+		models = names
+		for _, name := range models {
+			gone = h.models[name].pending(gone)
+		}
+		h.sched.OnUnload(models, 0)
+	})
+	return cmp.Or(err, h.awaitExits(ctx, models, gone))
+}
+
+// drain is unload for the patient: what is in flight finishes first, and those who wait
+// stay and have their model loaded again. It is as if a reload had changed the models.
+func (h *host) drain(ctx context.Context, models ...string) error {
+	var gone []<-chan struct{}
+	err := h.order(models, func(names []string) {
+		models = names
+		for _, name := range models {
+			m := h.models[name]
+			if m.inst != nil {
+				gone = append(gone, m.inst.exited())
+			}
+			m.next, m.drains = cmp.Or(m.next, m.cfg), true
+			h.yield(m)
+		}
+		h.sched.OnUnload(nil, 0) // Duty 9: their limits have changed.
+	})
+	return cmp.Or(err, h.awaitExits(ctx, models, gone))
+}
+
+// pause makes models grant nothing and start no load, or ends that. Requests wait.
+func (h *host) pause(paused bool, models ...string) error {
+	return h.order(models, func(names []string) {
+		for _, name := range names {
+			h.models[name].paused = paused
+		}
+		h.sched.OnUnload(nil, 0) // Duty 9: their limits have changed.
+	})
+}
+
+// order carries out an order for models, all of them if none is named, on the run loop.
+// It returns an error instead if one of them is unknown.
+func (h *host) order(models []string, carryOut func(models []string)) (err error) {
 	ok := h.do(func() {
 		if len(models) == 0 {
-			for name := range h.models {
-				models = append(models, name)
-			}
+			models = slices.Collect(maps.Keys(h.models))
 		}
 		for _, name := range models {
 			if m := h.models[name]; m == nil || m.removed {
@@ -41,14 +84,17 @@ func (h *host) unload(ctx context.Context, models ...string) (err error) {
 				return
 			}
 		}
-		for _, name := range models {
-			gone = h.models[name].pending(gone)
-		}
-		h.sched.OnUnload(models, 0)
+		carryOut(models)
 	})
 	if !ok {
 		return scheduler.ErrShutdown
 	}
+	return err
+}
+
+// awaitExits waits until all of gone are closed, the ends of processes of models, or
+// ctx ends.
+func (h *host) awaitExits(ctx context.Context, models []string, gone []<-chan struct{}) error {
 	for _, ch := range gone {
 		select {
 		case <-ch:
@@ -57,7 +103,7 @@ func (h *host) unload(ctx context.Context, models ...string) (err error) {
 		}
 	}
 	h.do(func() { h.noteExits(models) }) // They may not have been noticed yet.
-	return err
+	return nil
 }
 
 // noteExits notices the ends of the processes of models.

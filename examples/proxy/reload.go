@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"example.com/scheduler"
@@ -11,23 +13,57 @@ import (
 type policy struct{ *scheduler.GroupSwapper }
 
 // reload makes cfg, which has been checked, the configuration. Requests in flight
-// finish. What belongs to the scheduler as a whole (queue) is taken over at the
-// next start only.
-func (h *host) reload(cfg *config) error {
+// finish, unless their API key has been taken away. What belongs to the scheduler as a
+// whole (queue) is taken over at the next start only. It returns the models to load
+// again, because they are to be loaded at the start.
+func (h *host) reload(cfg *config) (again []string, err error) {
 	swapper, err := cfg.swapper()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ok := h.do(func() {
+		again = h.outdated(cfg)
 		h.policy.GroupSwapper = swapper
-		h.cfg.Store(cfg)
+		cfg.keepKeys(h.cfg.Swap(cfg))
 		h.configure(cfg)
 		h.sched.OnUnload(nil, 0) // The Swapper's rules have changed.
 	})
 	if !ok {
-		return scheduler.ErrShutdown
+		return nil, scheduler.ErrShutdown
 	}
-	return nil
+	return again, nil
+}
+
+// outdated returns the models that cfg preloads and that are new in its list, or run
+// as something else.
+func (h *host) outdated(cfg *config) (names []string) {
+	for _, name := range cfg.Preload {
+		m := h.models[name]
+		changed := m != nil && (m.inst != nil || m.swap != nil) && !m.cfg.sameProcess(cfg.Models[name])
+		if changed || !slices.Contains(h.config().Preload, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// needsRestart returns the settings that cfg has changed since the start of the proxy
+// with c, and that a reload does not take over.
+func (c *config) needsRestart(cfg *config) (settings []string) {
+	for _, s := range []struct {
+		name    string
+		changed bool
+	}{
+		{"listen", c.Listen != cfg.Listen},
+		{"queue.maxQueue", c.Queue.MaxQueue != cfg.Queue.MaxQueue},
+		{"queue.patience", c.Queue.Patience != cfg.Queue.Patience},
+		{"queue.cooldown", c.Queue.Cooldown != cfg.Queue.Cooldown},
+	} {
+		if s.changed {
+			settings = append(settings, s.name)
+		}
+	}
+	return settings
 }
 
 // configure adds, changes and removes models as cfg says.
@@ -53,7 +89,7 @@ func (h *host) configure(cfg *config) {
 // until the present one has nothing in flight.
 func (h *host) replace(m *model, cfg *modelConfig) {
 	m.removed = false
-	if m.cfg != nil && m.cfg.sameProcess(cfg) {
+	if m.cfg != nil && m.cfg.sameProcess(cfg) && !m.drains {
 		m.cfg, m.next = cfg, nil
 		if m.inFlight == 0 {
 			h.rest(m)
@@ -64,11 +100,16 @@ func (h *host) replace(m *model, cfg *modelConfig) {
 	h.yield(m)
 }
 
-// yield lets the present process of m go as soon as nothing is in flight.
+// yield lets the present process of m go as soon as nothing is in flight. One that is
+// loading goes at once.
 func (h *host) yield(m *model) {
 	switch {
 	case m.inst == nil && m.swap == nil:
 		h.adopt(m)
+	case m.swap != nil && m.swap.backend != nil && m.removed:
+		m.swap.cancel(fmt.Errorf("%w: %q", scheduler.ErrModelNotFound, m.name))
+	case m.swap != nil && m.swap.backend != nil:
+		m.swap.replace(errReplaced)
 	case m.inFlight == 0:
 		h.rest(m)
 	}
@@ -82,7 +123,7 @@ func (h *host) adopt(m *model) {
 		return
 	}
 	if m.next != nil {
-		m.cfg, m.next = m.next, nil
+		m.cfg, m.next, m.drains = m.next, nil, false
 		m.backend = h.newBackend(m.name, m.cfg, m.out, h.log)
 	}
 }
@@ -117,7 +158,7 @@ func (h *host) limits(id string) scheduler.Limits {
 	if m == nil {
 		return scheduler.Limits{}
 	}
-	l := scheduler.Limits{Concurrency: m.cfg.Concurrency, Capacity: m.cfg.Capacity}
+	l := scheduler.Limits{Concurrency: m.cfg.Concurrency, Capacity: m.cfg.Capacity, Paused: m.paused}
 	if m.next != nil {
 		l.Concurrency = 1
 	}

@@ -88,7 +88,7 @@ func TestRemoteBesideProcesses(t *testing.T) {
 		io.WriteString(w, r.Host+" "+r.URL.Path+" "+r.Header.Get("Authorization")+" "+string(body))
 	}))
 	defer cloud.Close()
-	p, err := startProxy(options{listen: "127.0.0.1:0", file: writeConfig(t, `{
+	p, err := startTestProxy(options{listen: "127.0.0.1:0", file: writeConfig(t, `{
 		"keys": [{"name": "k", "key": "sesame"}],
 		"defaults": {"command": ["`+self(t)+`", "`+demoCommand+`", "-port", "${PORT}", "-name", "${MODEL}", "-load", "0s", "-delay", "0s"]},
 		"models": {"here": {}, "there": {"command": [], "url": "`+cloud.URL+`/api", "apiKeyEnv": "PROXY_TEST_CLOUD", "useModelName": "big"}}

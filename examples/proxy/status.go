@@ -26,7 +26,8 @@ type modelStatus struct {
 	InFlight    int                    `json:"in_flight"`     // handlers that have not returned
 	Grants      uint64                 `json:"grants"`        // since the start of the proxy
 	LastError   string                 `json:"last_error,omitempty"`
-	Outdated    bool                   `json:"outdated,omitempty"` // a reload waits for its requests in flight
+	Outdated    bool                   `json:"outdated,omitempty"` // a reload or a drain waits for its requests in flight
+	Paused      bool                   `json:"paused,omitempty"`
 }
 
 // status asks the run loop. It is empty once that has ended.
@@ -51,6 +52,7 @@ func (m *model) status() modelStatus {
 		Grants:      m.uses,
 		LastError:   m.lastError,
 		Outdated:    m.next != nil || m.removed,
+		Paused:      m.paused,
 	}
 	if m.inst != nil {
 		s.URL = shownURL(m.inst.url())

@@ -13,6 +13,7 @@ import (
 
 var (
 	errLoadCancelled = errors.New("load cancelled")
+	errReplaced      = errors.New("load cancelled: the model has been changed")
 	errStopped       = errors.New("the proxy is stopping")
 )
 
@@ -24,7 +25,9 @@ type model struct {
 	backend backend
 	out     *output
 	next    *modelConfig // replaces cfg once nothing of the present one is left; nil: none
+	drains  bool         // next is cfg or later, and even the same process has to go
 	removed bool         // likewise, the whole model goes
+	paused  bool         // by an operator
 
 	state     scheduler.ProcessState
 	since     time.Time   // of state
@@ -69,6 +72,8 @@ type swap struct {
 	grace   time.Duration  // to stop what has been started in vain
 	cancel  context.CancelCauseFunc
 	ctx     context.Context
+	replace context.CancelCauseFunc // ends the present try to load
+	try     context.Context
 	started time.Time
 	done    chan struct{} // closed when it has been settled
 	err     error
@@ -91,14 +96,21 @@ func (h *host) newSwap(m *model, evict []string) *swap {
 		if m.inst != nil {
 			s.stopFirst(m)
 		}
-		h.adopt(m)
-		s.backend, s.grace = m.backend, time.Duration(m.cfg.StopTimeout)
+		h.prepare(s)
 		h.set(m, scheduler.StateStarting)
 	}
 	if h.closing {
 		s.cancel(errStopped)
 	}
 	return s
+}
+
+// prepare puts down what a try to load the target of s needs.
+func (h *host) prepare(s *swap) {
+	m := s.model
+	h.adopt(m)
+	s.backend, s.grace, s.inst = m.backend, time.Duration(m.cfg.StopTimeout), nil
+	s.try, s.replace = context.WithCancelCause(s.ctx)
 }
 
 // stopFirst makes the swap stop what runs of m before it loads.
@@ -118,29 +130,57 @@ func stopped(model string, inst instance, grace time.Duration) error {
 	return nil
 }
 
-// run carries the swap out. What it has started in vain it stops again, so that a
-// failed load leaves its memory free.
+// run carries the swap out.
 func (s *swap) run() {
 	s.err = inParallel(s.stops)
-	if s.err == nil && s.backend != nil {
-		s.err = guarded(s.load)
-	}
-	if s.err != nil && s.inst != nil {
-		s.err = errors.Join(s.err, s.inst.stop(s.grace))
+	for again := s.err == nil && s.backend != nil; again; {
+		again = s.load()
 	}
 }
 
-// load starts the target and waits until it is ready.
-func (s *swap) load() (err error) {
-	if s.ctx.Err() != nil {
-		return context.Cause(s.ctx)
+// load tries to load the target, and reports whether another try is needed because the
+// target has been replaced meanwhile. What it has started in vain it stops again, so
+// that a failed load leaves its memory free.
+func (s *swap) load() (again bool) {
+	s.err = guarded(s.start)
+	if s.err != nil && s.inst != nil {
+		s.err = errors.Join(s.err, s.inst.stop(s.grace))
 	}
-	if s.inst, err = s.backend.start(s.ctx); err != nil {
+	if s.err != nil && context.Cause(s.try) == errReplaced {
+		s.host.do(func() { again = s.host.loadAgain(s) })
+	}
+	return again
+}
+
+// start starts the target and waits until it is ready.
+func (s *swap) start() (err error) {
+	if s.try.Err() != nil {
+		return context.Cause(s.try)
+	}
+	if s.inst, err = s.backend.start(s.try); err != nil {
 		s.inst = nil
 		return err
 	}
 	s.host.do(func() { s.host.watchInstance(s.model, s.inst) })
-	return s.inst.ready(s.ctx)
+	return s.inst.ready(s.try)
+}
+
+// loadAgain prepares another try to load the target of s, which has been replaced, and
+// reports whether it makes sense. If nobody waits, the swap is written off: to the
+// scheduler, a load that just ended would be one that failed.
+func (h *host) loadAgain(s *swap) bool {
+	m := s.model
+	h.noteExit(m, m.inst)
+	if m.inst != nil || s.ctx.Err() != nil {
+		return false
+	}
+	if h.waiting(m.name) == 0 {
+		h.sched.OnUnload([]string{m.name}, 0)
+		return false
+	}
+	h.log.Info("load begins anew", "model", m.name)
+	h.prepare(s)
+	return true
 }
 
 // guarded calls fn and turns a panic into an error.
@@ -261,8 +301,8 @@ func (h *host) report(name string, inst instance, grace time.Duration) {
 // rest handles that nothing is in flight for m: one that has been replaced or
 // removed stops, and the TTL of any other begins.
 func (h *host) rest(m *model) {
-	if m.state != scheduler.StateReady {
-		return
+	if m.state != scheduler.StateReady || m.swap != nil {
+		return // If room is being made for it, it serves first.
 	}
 	if m.next != nil || m.removed {
 		h.stop(m, 0)
