@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -189,5 +191,24 @@ func TestStatusesAreTheSchedulers(t *testing.T) {
 	// A probe that timed out is part of why a load failed, and no time-out of the caller's.
 	if a := answerTo(fmt.Errorf("not ready: %w", context.DeadlineExceeded)); a.status != http.StatusBadGateway {
 		t.Errorf("a load that takes too long: %d", a.status)
+	}
+}
+
+// TestReasonsAreDocumented: whoever gets one finds it in the README, with its status.
+func TestReasonsAreDocumented(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := []error{badRequest(""), &http.MaxBytesError{}, errors.New("of a load")}
+	for _, a := range answers {
+		all = append(all, a.err)
+	}
+	for _, err := range all {
+		a := answerTo(err)
+		row := regexp.MustCompile(fmt.Sprintf("(?m)^\\| %d \\| [^|]*`%s`", a.status, a.reason))
+		if !row.Match(readme) {
+			t.Errorf("%d %s is not in the table", a.status, a.reason)
+		}
 	}
 }
