@@ -28,9 +28,6 @@ func (c *config) warnings() (all []string) {
 		if strings.Contains(m.URL, "${PORT}") && !m.tellsPort() {
 			warn(at, "the process is not told ${PORT}, at which url expects it")
 		}
-		if m.remote() && (len(m.Env) > 0 || m.Dir != "" || len(m.StopCommand) > 0) {
-			warn(at, "env, dir and stopCommand mean nothing without a command")
-		}
 	}
 	return all
 }

@@ -55,6 +55,14 @@ warning: listen: is open to other machines, and there are no keys: whoever reach
 			}
 		})
 	}
+	t.Setenv("PROXY_KEY_OFFICE", "xyzzy1")
+	t.Setenv("PROXY_KEY_BATCH", "xyzzy2")
+	for _, example := range []string{"remote", "llama-server", "vllm", "whisper"} {
+		var stdout bytes.Buffer
+		if code := proxyMain([]string{"-check", "-config", "testdata/config/" + example + ".json"}, &stdout, os.Stderr, nil); code != 0 || strings.Contains(stdout.String(), "warning") {
+			t.Errorf("%s: exit code %d, %s", example, code, &stdout)
+		}
+	}
 	var stdout bytes.Buffer
 	if code := proxyMain([]string{"-check"}, &stdout, os.Stderr, nil); code != 0 || strings.Contains(stdout.String(), "warning") {
 		t.Errorf("the demo: exit code %d, %s", code, &stdout)
