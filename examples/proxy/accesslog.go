@@ -24,7 +24,8 @@ type visit struct {
 	key     *keyConfig    // that it came with; nil: none is needed, or none was right
 	model   string        // as far as it is known
 	reason  string        // why it was not served, or not to its end; "": it was
-	granted bool          // a model has served it
+	passive bool          // it only looks at a model that happens to be ready
+	granted bool          // a model has served it, with a lease
 	waited  time.Duration // for that, or for a refusal
 	first   time.Duration // from arrival to the first byte of the answer's body; 0: none
 	took    time.Duration // from arrival to the end
@@ -123,11 +124,12 @@ func (v *visit) end(returned bool) {
 }
 
 // log writes the line of the access log. What only looks, as health checks do and the
-// status page, is of interest if it is refused.
+// status page, is of interest if it is refused. A passive path is asked again and again,
+// and refused whenever its model is not loaded.
 func (v *visit) log(log *slog.Logger) {
 	level := slog.LevelInfo
 	looks := v.model == "" && v.request.Method != http.MethodPost
-	if looks && (v.status < 400 || v.status == leftStatus) {
+	if v.passive || looks && (v.status < 400 || v.status == leftStatus) {
 		level = slog.LevelDebug
 	}
 	key := ""

@@ -53,7 +53,7 @@ func (f *frontTest) accessLog(n int) (lines []accessLine) {
 func TestAccessLog(t *testing.T) {
 	f := newFrontTest(t, oneModel(func(c *config, m *modelConfig) {
 		c.Keys = []keyConfig{{Name: "office", Key: "sesame-secret"}}
-		m.Aliases = []string{"alias"}
+		m.Aliases, m.Passive = []string{"alias"}, []string{"/metrics"}
 	}), func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/teapot" {
 			w.WriteHeader(http.StatusTeapot)
@@ -75,6 +75,7 @@ func TestAccessLog(t *testing.T) {
 		{"GET", "/status", ``, nil, accessLine{Level: "INFO", Status: 401, Reason: "missing_key"}},
 		{"GET", "/status", ``, key, accessLine{Level: "DEBUG", Key: "office", Status: 200}},
 		{"GET", "/health", ``, nil, accessLine{Level: "DEBUG", Status: 200}},
+		{"GET", "/upstream/m/metrics", ``, key, accessLine{Level: "DEBUG", Key: "office", Model: "m", Status: 200}},
 		{"GET", "/nonsense", ``, key, accessLine{Level: "INFO", Key: "office", Status: 404, Reason: "no_such_path"}},
 		{"POST", "/unload?model=m", ``, key, accessLine{Level: "INFO", Key: "office", Model: "m", Status: 200}},
 	} {

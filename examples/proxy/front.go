@@ -200,6 +200,7 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request, cfg *config, model
 		return
 	}
 	if cfg.Models[model].isPassive(r) {
+		visit.passive = true
 		b.pass(r)
 		f.host.passive(w, r, model)
 		return

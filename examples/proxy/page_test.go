@@ -213,7 +213,7 @@ func TestPageExplainsItsWords(t *testing.T) {
 	tab.click("summary")
 	for _, word := range []string{
 		"loading", "ready", "serving", "closed", "stopping", "stopped", "cooling down", "swap", "overdue", "reserved",
-		"abandoned", "evictions", "refused", "failed", "cancelled", "ignored reports", "draining",
+		"abandoned", "evictions", "refused", "failed", "cancelled", "ignored reports", "draining", "paused",
 	} {
 		found := fmt.Sprintf(`[...document.querySelectorAll("#words dt")].find((e) => e.textContent === %q && e.checkVisibility())`, word)
 		if got := tab.eval(found + "?.nextSibling.textContent.length > 20"); got != "true" {
