@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// benchHost is a host that grants whatever it is told to and does nothing else:
-// what is measured is the scheduler.
+// benchHost is a host that accepts every grant and does nothing else, so that only the
+// scheduler is measured.
 type benchHost struct {
 	states  map[string]ProcessState
 	running map[string]ProcessState // those that are not stopped
@@ -107,9 +107,9 @@ func benchEach(b *testing.B, bench func(b *testing.B, newSUT constructor)) {
 	}
 }
 
-// BenchmarkYardstick is one request and its reply over two unbuffered channels
-// between two goroutines, which every request of a real host costs anyway. The
-// other figures are to be read in units of it, from the same run.
+// BenchmarkYardstick is one request and its reply over two unbuffered channels between
+// two goroutines, which every request of a real host costs anyway. Read the other figures
+// of the same run in units of it.
 func BenchmarkYardstick(b *testing.B) {
 	requests, replies := make(chan int), make(chan int)
 	go func() {
@@ -231,9 +231,9 @@ func BenchmarkCancel(b *testing.B) {
 	})
 }
 
-// BenchmarkDrain is models that wait, one request each, and are loaded and served one
-// after another. The figure to read is ns/request. It grows with the number of models:
-// each of them is decided on anew whenever one has been loaded.
+// BenchmarkDrain is a queue with one request for each of many models, which are loaded
+// and served one after another. The figure to read is ns/request. It grows with the
+// number of models, because every model is decided on again whenever one has been loaded.
 func BenchmarkDrain(b *testing.B) {
 	benchEach(b, func(b *testing.B, newSUT constructor) {
 		for _, models := range []int{100, 1000} {
@@ -253,8 +253,8 @@ func BenchmarkDrain(b *testing.B) {
 	})
 }
 
-// BenchmarkPriorities is 16,000 requests of one model that have so many different
-// priorities, in no order. The figure to read is ns/request.
+// BenchmarkPriorities is 16,000 requests for one model with that many different
+// priorities, in random order. The figure to read is ns/request.
 func BenchmarkPriorities(b *testing.B) {
 	const n = 16_000
 	benchEach(b, func(b *testing.B, newSUT constructor) {
@@ -282,8 +282,8 @@ func BenchmarkPriorities(b *testing.B) {
 	})
 }
 
-// BenchmarkCancelUnblocksNothing is one request more for one of so many models that
-// wait, and its cancellation.
+// BenchmarkCancelUnblocksNothing is one more request for one of the many models that
+// requests wait for, and its cancellation.
 func BenchmarkCancelUnblocksNothing(b *testing.B) {
 	benchEach(b, func(b *testing.B, newSUT constructor) {
 		for _, models := range []int{20, 1000} {
@@ -303,8 +303,8 @@ func BenchmarkCancelUnblocksNothing(b *testing.B) {
 	})
 }
 
-// overdueGroups returns a scheduler with n independent groups of two models, one busy
-// and one that is overdue, but for the event that will show it.
+// overdueGroups returns a scheduler with n independent groups of two models. One of them
+// is busy, and the other will be overdue at the next event.
 func overdueGroups(n int, newSUT constructor) sut {
 	h := newBenchHost(0, 0)
 	groups := make([]Group, n)
@@ -329,8 +329,8 @@ func overdueGroups(n int, newSUT constructor) sut {
 	return f
 }
 
-// BenchmarkOverdueGroups is one event after which so many independent groups are
-// overdue at once and take reservations.
+// BenchmarkOverdueGroups is one event at which many independent groups are overdue and
+// take reservations.
 func BenchmarkOverdueGroups(b *testing.B) {
 	benchEach(b, func(b *testing.B, newSUT constructor) {
 		for _, n := range []int{64, 256} {
@@ -352,7 +352,7 @@ func BenchmarkOverdueGroups(b *testing.B) {
 	})
 }
 
-// BenchmarkNothingHappens is an event that changes nothing, with so many reservations.
+// BenchmarkNothingHappens is an event that changes nothing while many reservations stand.
 func BenchmarkNothingHappens(b *testing.B) {
 	benchEach(b, func(b *testing.B, newSUT constructor) {
 		for _, n := range []int{1, 127} {

@@ -84,8 +84,7 @@ func (w *world) checkGrant(c *caller, req HandlerReq, id string) {
 	}
 }
 
-// checkHost checks that an answer brings back what the request carried for the
-// host.
+// checkHost checks that an answer brings back what the request carried for the host.
 func (w *world) checkHost(c *caller, req HandlerReq) {
 	if req.Host != c.req.Host {
 		w.breaks("%s brought %v and gets back %v", c.name, c.req.Host, req.Host)
@@ -187,8 +186,8 @@ func (w *world) checkClosings(s Snapshot) {
 	}
 }
 
-// sameReservations reports whether the reservations of s are for sure those that
-// stood before this step, and none was ended and taken again.
+// sameReservations reports whether the reservations of s are certainly those that stood
+// before this step. If it is true, none was ended and taken again.
 func (w *world) sameReservations(s Snapshot) bool {
 	return w.plan == nil && slices.EqualFunc(s.Reserved, w.before.Reserved, sameReservation) && slices.Equal(w.running(""), w.ran)
 }
@@ -235,13 +234,13 @@ func (w *world) inTheWay(id string) bool {
 	return w.inFlight(id) > 0 || w.swaps[id] != nil || w.evictedBy(id) != ""
 }
 
-// cleaned returns the Swapper's answer for a target without strangers.
+// cleaned returns the Swapper's answer for a target without models that do not run.
 func (w *world) cleaned(target string) []string {
 	running := w.running(target)
 	return slices.DeleteFunc(slices.Clone(w.plain(target, running)), func(id string) bool { return !slices.Contains(running, id) })
 }
 
-// leftBehind names what a scheduler with nothing to do has still in memory beyond a
+// leftBehind names what a scheduler with nothing to do still has in memory, beyond a
 // small entry per model that was loaded or granted (invariant 9).
 func leftBehind(s sut) []string {
 	switch s := s.(type) {
@@ -313,8 +312,8 @@ func (w *world) finish(log func(string)) {
 	}
 }
 
-// asksForMore returns what the policy of a world would have to go for target, once
-// evict and what outstanding swaps stop is gone.
+// asksForMore returns which models the policy of a world would still evict for target,
+// once evict and everything that outstanding swaps stop is gone.
 func (w *world) asksForMore(target string, evict []string) []string {
 	if !w.growing || w.inline {
 		return nil

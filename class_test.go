@@ -11,7 +11,7 @@ import (
 )
 
 // treapError returns the first thing that is wrong with a tree, and its depth. Its
-// priorities have to lie between low and high.
+// priorities must be between low and high.
 func treapError(c *class, low, high int) (depth int, err error) {
 	if c == nil {
 		return 0, nil
@@ -169,10 +169,9 @@ func TestWeights(t *testing.T) {
 	}
 }
 
-// TestTurns is round robin as R6 has it. In a script "X1" arrives for tenant X,
-// "X1/2" has priority 2, "-X1" leaves, "." grants the next one, and "!" grants it
-// to a caller that does not take it. "<" grants the next one of those that had
-// arrived at the "|".
+// TestTurns checks the round robin of R6. In a script "X1" arrives for tenant X, "X1/2"
+// has priority 2, "-X1" leaves, "." grants the next one, and "!" grants it to a caller
+// that does not take it. "<" grants the next one of those that had arrived at the "|".
 func TestTurns(t *testing.T) {
 	for script, want := range map[string]string{
 		"":                                   "",
@@ -246,7 +245,7 @@ func playTurns(script string) string {
 	return strings.Join(granted, " ")
 }
 
-// TestOneTenantNeedsNoMap: only the second tenant makes one.
+// TestOneTenantNeedsNoMap: the map is made for the second tenant.
 func TestOneTenantNeedsNoMap(t *testing.T) {
 	var (
 		l line
@@ -307,8 +306,8 @@ func TestPulledRequestHoldsNothing(t *testing.T) {
 	}
 }
 
-// TestSpare: a line that comes and goes uses its memory again. What is kept for that
-// keeps no request in memory, and comes without a past.
+// TestSpare: a line that comes and goes reuses its memory. The spare class keeps no
+// request in memory, and is as good as new.
 func TestSpare(t *testing.T) {
 	var (
 		l line

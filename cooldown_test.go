@@ -22,8 +22,8 @@ func TestCooldownDoubles(t *testing.T) {
 	}
 }
 
-// TestCooldownPasses: what is left goes down to 0, and the failures stay until they
-// are cleared.
+// TestCooldownPasses: the time that is left goes down to 0, but the failures count until
+// they are cleared.
 func TestCooldownPasses(t *testing.T) {
 	var c cooldown
 	check := func(after, want time.Duration, active bool) {
@@ -39,7 +39,7 @@ func TestCooldownPasses(t *testing.T) {
 	check(10*time.Second, 0, true)
 	check(time.Hour, 0, true)
 	c.fail(epochOfTests.Add(time.Hour), 10*time.Second, errors.New("no memory"))
-	check(time.Hour, 20*time.Second, true) // Time alone does not end the row.
+	check(time.Hour, 20*time.Second, true) // Time alone does not clear the failures.
 	c.clear()
 	check(time.Hour, 0, false)
 	if c.failure != nil {

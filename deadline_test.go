@@ -52,8 +52,9 @@ func TestDeadlines(t *testing.T) {
 	}
 }
 
-// TestPassedLooksAtNothingElse: a search for the deadlines that have passed does not go
-// through those that have not. Broken order below the first of them shows that.
+// TestPassedLooksAtNothingElse: the search for deadlines that have passed does not visit
+// those that have not. To show that, the test breaks the order of the heap where the
+// search has no reason to look.
 func TestPassedLooksAtNothingElse(t *testing.T) {
 	var h deadlines
 	for n := range 100 {

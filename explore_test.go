@@ -11,15 +11,15 @@ import (
 	"time"
 )
 
-// pair is the FIFO and the reference, each in a world of its own, which are told
-// the same and have to do the same.
+// pair is the FIFO and the reference, each in a world of its own. Both get the same
+// events and must cause the same effects.
 type pair struct {
 	fifo, slow *world
 	setup      setup
 	done       []string // what they were told
 }
 
-// newPair makes a pair whose reference commits a fault, "" for none.
+// newPair makes a pair whose reference commits a fault, or none if fault is "".
 func newPair(s setup, commits fault) *pair {
 	return &pair{
 		fifo:  newWorld(s, newFIFOUnderTest),
@@ -28,7 +28,7 @@ func newPair(s setup, commits fault) *pair {
 	}
 }
 
-// tell tells both the same and returns what differs, "" if nothing does.
+// tell gives both the same event and returns what differs, or "" if nothing does.
 func (p *pair) tell(line string) string {
 	p.done = append(p.done, line)
 	return p.compare(p.fifo.tell(line), p.slow.tell(line))
@@ -73,7 +73,7 @@ func (p *pair) trace() string {
 	return p.setup.String() + "\n" + strings.Join(p.done, "\n\n")
 }
 
-// drain lets everything end in both and returns what differs.
+// drain finishes everything in both and returns what differs.
 func (p *pair) drain() (diff string) {
 	for range 1000 {
 		w := p.fifo
@@ -102,8 +102,8 @@ func must(err error) {
 }
 
 // moves returns everything that can happen next in a small world: requests up to a
-// number, every end of what is outstanding or in flight, cancels, an unload and
-// time. Worlds that differ in the names of their models only are the same.
+// number, every end of what is outstanding or in flight, cancels, an unload and time.
+// Worlds that differ only in the names of their models count as the same.
 func moves(w *world, requests int) (lines []string) {
 	if n := len(w.callers); n < requests {
 		for i, id := range w.models {
@@ -144,8 +144,8 @@ type explorer struct {
 	tried    int
 }
 
-// from tries everything that can follow after prefix, and reports false when time
-// is up. P stands after prefix.
+// from tries everything that can follow prefix, and reports false when time is up. P is
+// in the state after prefix.
 func (e *explorer) from(p *pair, depth int) bool {
 	if depth == 0 {
 		e.tried++
@@ -168,7 +168,7 @@ func (e *explorer) from(p *pair, depth int) bool {
 	return true
 }
 
-// again returns a pair that stands after prefix.
+// again returns a pair in the state after prefix.
 func (e *explorer) again(prefix []string) *pair {
 	p := newPair(e.setup, "")
 	for _, line := range prefix {
@@ -191,8 +191,8 @@ func (e *explorer) must(p *pair, diff string) {
 	}
 }
 
-// TestExplore tries every sequence of events over two models and over three, three
-// requests each, as deep as fits into its time.
+// TestExplore tries every sequence of events over two and over three models with three
+// requests each, as deep as its time allows.
 func TestExplore(t *testing.T) {
 	total := 20 * time.Second
 	if testing.Short() {
@@ -204,7 +204,7 @@ func TestExplore(t *testing.T) {
 	}
 }
 
-// explorers are what is explored.
+// explorers are the worlds to explore.
 var explorers = []explorer{
 	{host: "host a b"},
 	{host: "host a b; options exact=1; limits a concurrency=1; limits b concurrency=1"},
@@ -235,7 +235,7 @@ func (e explorer) explore(t *testing.T, within time.Duration) {
 	t.Logf("every sequence of %d events, %d sequences in all", depth, e.tried)
 }
 
-// moves returns what can happen next in w: each request in every kind, and pauses.
+// moves returns what can happen next in w: each kind of request, and pauses.
 func (e *explorer) moves(w *world) (lines []string) {
 	for _, line := range moves(w, e.requests) {
 		if !strings.HasPrefix(line, "request") || len(e.kinds) == 0 {

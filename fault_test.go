@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// TestChecksCatchFaults lets the reference commit each of its faults. What always
-// holds has to show the fault, without a second implementation to compare with, and
-// the comparison has to show it too; if the fault is rare, that of a trace.
+// TestChecksCatchFaults lets the reference commit each of its faults. The invariants have
+// to show the fault, without a second implementation to compare with. The comparison with
+// the FIFO has to show it too. For a rare fault, the comparison with a trace is enough.
 func TestChecksCatchFaults(t *testing.T) {
 	if len(faults) < 15 {
 		t.Fatalf("%d faults", len(faults))
@@ -62,15 +62,15 @@ func shownBy(t *testing.T, commits fault) string {
 	return ""
 }
 
-// firstLine returns the first line of s that says something.
+// firstLine returns the first line of s that is not blank.
 func firstLine(s string) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
 	return line
 }
 
-// playAlone lets what data decides happen to a reference that commits a fault, and
-// returns the first thing that is broken. A fault that makes the reference panic
-// is caught too.
+// playAlone plays the events that data decides to a reference that commits a fault, and
+// returns the first invariant that is broken. A fault that makes the reference panic is
+// caught too.
 func playAlone(t testing.TB, data []byte, commits fault) (wrong string) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// TestServedAtOnceAllocatesNothing holds the costs in RULES.md.
+// TestServedAtOnceAllocatesNothing checks what RULES.md says about costs.
 func TestServedAtOnceAllocatesNothing(t *testing.T) {
 	for _, running := range []int{1, 8, 64} {
 		t.Run(fmt.Sprint(running), func(t *testing.T) {
@@ -32,8 +32,8 @@ func TestServedAtOnceAllocatesNothing(t *testing.T) {
 	}
 }
 
-// TestReportsAllocateNothing holds the promise for reports that find requests
-// waiting which they do not help, and for cancels.
+// TestReportsAllocateNothing checks that neither cancels nor reports that serve no
+// waiting request allocate.
 func TestReportsAllocateNothing(t *testing.T) {
 	h, f := busyScheduler(3, newFIFOUnderTest)
 	h.granted = nil
@@ -67,9 +67,9 @@ func (s *countedSwapper) EvictionFor(target string, running []string) []string {
 	return s.Swapper.EvictionFor(target, running)
 }
 
-// TestSwapperIsAskedSeldom holds the questions per event within the costs in RULES.md: for
-// m models that wait and so many reservations, O(m + reservations) a report, as
-// many again for a swap that starts, and one a request.
+// TestSwapperIsAskedSeldom checks that the questions per event stay within the costs in
+// RULES.md. For m waiting models, these are O(m + reservations) questions for a report,
+// as many again for each swap that starts, and one for a request.
 func TestSwapperIsAskedSeldom(t *testing.T) {
 	for _, m := range []int{1, 10, 100} {
 		t.Run(fmt.Sprint(m), func(t *testing.T) {
@@ -109,9 +109,9 @@ func TestSwapperIsAskedSeldom(t *testing.T) {
 	}
 }
 
-// TestMemoryComesBack sends a million requests over fifty models, and a crowd of a
-// hundred thousand at once, and unknown names: afterwards there is one
-// small entry per model (invariant 9 of RULES.md), and the heap is as it was.
+// TestMemoryComesBack sends a million requests over fifty models, a hundred thousand of
+// them at once, and unknown names. After that there is one small entry per model
+// (invariant 9 of RULES.md), and the heap is as it was.
 func TestMemoryComesBack(t *testing.T) {
 	const models = 50
 	h := newBenchHost(models, models)
@@ -148,9 +148,9 @@ func TestMemoryComesBack(t *testing.T) {
 	runtime.KeepAlive(f)
 }
 
-// TestModelsComeBack is TestMemoryComesBack for a crowd that waits for as many models,
-// each request as a tenant of its own, and leaves before any of them is loaded. Nothing
-// that has looked through them holds them.
+// TestModelsComeBack is like TestMemoryComesBack, for many requests that each wait for a
+// different model as a different tenant, and whose callers leave before any model is
+// loaded. Nothing keeps them in memory.
 func TestModelsComeBack(t *testing.T) {
 	const models = 20_000
 	h := newBenchHost(models+1, 1)
@@ -175,8 +175,8 @@ func TestModelsComeBack(t *testing.T) {
 	runtime.KeepAlive(f)
 }
 
-// TestPlanWaitsForRoom: a plan may count on the room of a model that another swap stops.
-// Its own swap does not start before that model is gone (R8).
+// TestPlanWaitsForRoom: a plan may rely on the room of a model that another swap stops.
+// The reserved swap does not start until that model is gone (R8).
 func TestPlanWaitsForRoom(t *testing.T) {
 	w := newWorld(hostOf("host a b h x z; ready a b"), func(_ Swapper, eff Effects, opts FIFOOptions, exact int) sut {
 		return newFIFOUnderTest(SwapperFunc(func(target string, running []string) (evict []string) {
@@ -215,7 +215,7 @@ func heapInUse() uint64 {
 	return m.HeapAlloc
 }
 
-// TestConstructorsRefuseNil: there is no scheduler without a Swapper and Effects.
+// TestConstructorsRefuseNil: the constructors panic without a Swapper or Effects.
 func TestConstructorsRefuseNil(t *testing.T) {
 	h := newBenchHost(1, 0)
 	for what, construct := range map[string]func(){
@@ -240,8 +240,8 @@ func TestConstructorsRefuseNil(t *testing.T) {
 	}
 }
 
-// TestFactorySharesItsSwapper makes two schedulers of one Factory, which do not
-// know of each other.
+// TestFactorySharesItsSwapper makes two schedulers with one Factory. They do not affect
+// each other.
 func TestFactorySharesItsSwapper(t *testing.T) {
 	factory := FIFOFactory(&GroupSwapper{}, FIFOOptions{})
 	one, two := newBenchHost(2, 0), newBenchHost(2, 0)

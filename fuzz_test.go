@@ -57,7 +57,7 @@ func (s *source) setup() setup {
 	return set
 }
 
-// questionPanics returns which questions to the Swapper panic, mostly none.
+// questionPanics returns which questions to the Swapper panic. Usually none do.
 func (s *source) questionPanics(all []string) string {
 	target, other := pick(s, all), pick(s, all)
 	switch s.less(16) {
@@ -73,8 +73,8 @@ func (s *source) questionPanics(all []string) string {
 	return ""
 }
 
-// event returns something that may happen next in w, "" if the choice has fallen on
-// something that cannot.
+// event returns something that may happen next in w, or "" if it picked something that
+// cannot.
 func (s *source) event(w *world) string {
 	var waiting, serving, granted []string
 	for _, c := range w.callers {
@@ -133,7 +133,7 @@ func (s *source) event(w *world) string {
 	}
 }
 
-// idle returns the models whose process no outstanding swap is about.
+// idle returns the models that no outstanding swap starts or stops.
 func idle(w *world) []string {
 	return slices.DeleteFunc(slices.Clone(w.models), func(id string) bool { return w.swaps[id] != nil || w.evictedBy(id) != "" })
 }
@@ -144,7 +144,7 @@ func (s *source) request(w *world) string {
 	return fmt.Sprintf("request r%d %s", n, pick(s, w.models)) + requestWords.some(s)
 }
 
-// limits returns a change of the limits of a model, which the host mostly tells of.
+// limits returns a change of the limits of a model. Usually the host reports the change.
 func (s *source) limits(w *world) string {
 	b := bounds{unload: s.less(4) > 0}
 	limitWords.choose(s, &b)
@@ -161,7 +161,7 @@ func loadingFor(w *world) (names []string) {
 	return names
 }
 
-// rare returns something that happens seldom.
+// rare returns something that rarely happens.
 func (s *source) rare(w *world, granted []string) string {
 	n := len(w.callers) + 1
 	switch s.less(7) {
@@ -186,8 +186,8 @@ func (s *source) rare(w *world, granted []string) string {
 	}
 }
 
-// play lets what data decides happen to a pair, and then lets everything end. It
-// returns what is wrong, "" if nothing is.
+// play gives a pair the events that data decides, and then finishes everything. It
+// returns what is wrong, or "" if nothing is.
 func play(t testing.TB, data []byte, commits fault) (p *pair, wrong string) {
 	s := &source{data: data}
 	p = newPair(s.setup(), commits)
@@ -203,7 +203,7 @@ func play(t testing.TB, data []byte, commits fault) (p *pair, wrong string) {
 	return p, p.end(t)
 }
 
-// end lets p end and returns what is wrong.
+// end finishes p and returns what is wrong.
 func (p *pair) end(t testing.TB) string {
 	if wrong := p.wrong(p.drain()); wrong != "" {
 		return wrong
@@ -213,8 +213,8 @@ func (p *pair) end(t testing.TB) string {
 	return p.wrong("")
 }
 
-// rerun tells a new pair lines, and returns what is wrong, "" if nothing is or the
-// lines make no sense.
+// rerun gives a new pair lines, and returns what is wrong. It returns "" if nothing is or
+// the lines make no sense.
 func rerun(t testing.TB, s setup, lines []string, commits fault) (p *pair, wrong string) {
 	defer func() {
 		if e := recover(); e != nil && wrong == "" {
@@ -232,8 +232,8 @@ func rerun(t testing.TB, s setup, lines []string, commits fault) (p *pair, wrong
 	return p, p.end(t)
 }
 
-// report leaves out of a sequence what it does not need to go wrong, and returns
-// the rest as a trace with what is wrong.
+// report removes from a sequence every event that it does not need to go wrong. It
+// returns the rest as a trace, with what is wrong.
 func report(t testing.TB, p *pair, commits fault) string {
 	lines := slices.Clone(p.done)
 	for again := true; again; {
@@ -260,9 +260,9 @@ func (p *pair) wrong(diff string) string {
 	return diff
 }
 
-// FuzzEvents lets anything happen to up to six models under random policies and
-// options: what always holds is checked after each step, everybody is answered in
-// the end, and the FIFO does what the reference does.
+// FuzzEvents lets anything happen to up to six models under random policies and options.
+// It checks the invariants after each step, that every request is answered in the end,
+// and that the FIFO does what the reference does.
 func FuzzEvents(f *testing.F) {
 	for seed := range uint64(20) {
 		f.Add(noise(seed, 300))
@@ -299,9 +299,9 @@ func noise(seed uint64, n int) []byte {
 	return data
 }
 
-// TestRandomAnswers lets the Swapper answer at random, not even the same to the same
-// question. There is no second implementation to compare with; but what always
-// holds does, and everybody is answered in the end.
+// TestRandomAnswers lets the Swapper answer at random, and differently when it is asked
+// the same question twice. There is no second implementation to compare with, but the
+// invariants hold and every request is answered in the end.
 func TestRandomAnswers(t *testing.T) {
 	for seed := range uint64(1000) {
 		s := &source{data: noise(seed, 300)}

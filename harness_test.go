@@ -18,7 +18,7 @@ type sut interface {
 	Snapshot() Snapshot
 }
 
-// setup says what a world is made of before its scheduler is.
+// setup says what a world is made of.
 type setup struct {
 	models        []string // that the host knows
 	ready         []string // of them, at the start
@@ -30,7 +30,7 @@ type setup struct {
 	sluggish      bool // what a swap stops says that it is ready until the end of the swap
 }
 
-// bounds is what a host says of a model when it is asked for its limits: see
+// bounds is what a host answers when it is asked for the limits of a model: see
 // limitWords.
 type bounds struct {
 	Limits
@@ -38,8 +38,8 @@ type bounds struct {
 	unload bool // it has told of the change, with an unload of nothing
 }
 
-// constructor makes a scheduler under test. Exact is how many places it tells
-// exactly (R16); 0: as many as usual, which is more than random worlds reach.
+// constructor makes a scheduler under test. Exact is how many places it tells exactly
+// (R16). 0 means the usual number, which is more than random worlds reach.
 type constructor func(s Swapper, eff Effects, opts FIFOOptions, exact int) sut
 
 // world is a fake host. It writes every effect as a line, keeps its own books, and
@@ -98,7 +98,7 @@ type caller struct {
 	position int  // that it was told last
 }
 
-// manner is how a caller asks: see requestWords.
+// manner is how a caller makes its request: see requestWords.
 type manner struct {
 	priority  int    // panicInt: asked for it, the host panics
 	tenant    string // panicWord: likewise
@@ -216,14 +216,14 @@ func (w *world) breaks(format string, args ...any) {
 	w.broken = append(w.broken, fmt.Sprintf(format, args...))
 }
 
-// effect writes a line and does what is hooked to it, which may panic.
+// effect writes a line and runs the hook for it, which may panic.
 func (w *world) effect(format string, args ...any) {
 	line := fmt.Sprintf(format, args...)
 	w.lines = append(w.lines, line)
 	w.fire(line)
 }
 
-// fire does what is hooked to a line, once.
+// fire runs the hook for a line, once.
 func (w *world) fire(line string) {
 	for i, h := range w.hooks {
 		if strings.HasPrefix(line+" ", h.prefix+" ") {
@@ -320,7 +320,7 @@ func (w *world) StopProcesses(timeout time.Duration, ids []string) {
 	w.effect("stop %v timeout=%v", ids, timeout)
 }
 
-// isSet reports whether ids are sorted and each stands there once.
+// isSet reports whether ids are sorted and without duplicates.
 func isSet(ids []string) bool {
 	return slices.IsSorted(ids) && len(slices.Compact(slices.Clone(ids))) == len(ids)
 }
@@ -352,8 +352,8 @@ func (w *world) inFlight(id string) (n int) {
 	return n
 }
 
-// evictedBy returns the target of the outstanding swap that stops a model, "" if
-// there is none.
+// evictedBy returns the target of the outstanding swap that stops a model, or "" if there
+// is none.
 func (w *world) evictedBy(id string) string {
 	for target, s := range w.swaps {
 		if slices.Contains(s.evict, id) {
@@ -377,13 +377,12 @@ func (w *world) running(without string) []string {
 	return slices.Sorted(maps.Keys(set))
 }
 
-// tell lets happen what a line says, which has to make sense, and returns the lines
-// of what it caused.
+// tell carries out a line, which has to make sense, and returns the lines of the effects.
 func (w *world) tell(line string) []string {
 	return w.step(func() { must(w.do(line)) })
 }
 
-// step lets one thing happen and returns the lines of what it caused.
+// step lets one thing happen and returns the lines of the effects.
 func (w *world) step(what func()) []string {
 	w.lines, w.reads, w.inline = nil, 0, false
 	w.newStep()
@@ -427,16 +426,16 @@ func (w *world) quiet() bool {
 	return w.opts.Cooldown == 0 && len(w.swaps) == 0 && !slices.ContainsFunc(w.callers, func(c *caller) bool { return c.waiting })
 }
 
-// joinedInVain reports whether a request of this step may have waited for a moment,
-// before a question that panicked refused it.
+// joinedInVain reports whether a request of this step may have waited for a moment before
+// a panic in a question refused it.
 func (w *world) joinedInVain() bool {
 	return slices.ContainsFunc(w.callers, func(c *caller) bool { return c.arriving && c.answers > 0 && c.lease == 0 })
 }
 
 // tellReservations writes how the reservations and closings after a step differ from
-// those before it: what has ended, then what has begun. A closed model that the
-// Snapshot does not list, since nothing is in flight or waiting for it, is closed
-// for as long as it is in a plan.
+// those before it: first what has ended, then what has begun. The Snapshot does not list
+// a closed model without requests. Such a model counts as closed for as long as it is in
+// a plan.
 func (w *world) tellReservations(after Snapshot) {
 	after = comparable(after)
 	line := func(format string, args ...any) { w.lines = append(w.lines, fmt.Sprintf(format, args...)) }
@@ -480,7 +479,7 @@ func (w *world) tellPositions() {
 	}
 }
 
-// tellPosition writes the position that c was told, if there is one to read.
+// tellPosition writes the position that c was told, if there is an unread one.
 func (w *world) tellPosition(c *caller) {
 	select {
 	case p := <-c.req.PositionCh:
@@ -561,10 +560,10 @@ func (w *world) swapDone(id, how string) {
 	w.sut.OnSwapDone(ev)
 }
 
-// errLoad is how loads fail.
+// errLoad is the error of a failed load.
 var errLoad = errors.New("load failed")
 
-// serveDone ends the request of c, perhaps once more.
+// serveDone ends the request of c, even if it has ended already.
 func (w *world) serveDone(c *caller) {
 	if c.serving {
 		w.ended(c)
@@ -572,8 +571,8 @@ func (w *world) serveDone(c *caller) {
 	w.sut.OnServeDone(ServeDoneEvent{ModelID: c.req.Model, Lease: c.lease})
 }
 
-// serveDoneBy ends the request that has the lease, if there is one, by the name of
-// any model.
+// serveDoneBy ends the request that has the lease, if there is one, and reports any model
+// name.
 func (w *world) serveDoneBy(id string, lease int) {
 	if lease > 0 && lease <= len(w.leases) && w.leases[lease-1].serving {
 		w.ended(w.leases[lease-1])
@@ -592,8 +591,8 @@ func (w *world) serveDoneOf(id string) {
 	w.sut.OnServeDone(ServeDoneEvent{ModelID: id})
 }
 
-// ended notes that the request of c is done. What has changed by itself is noticed
-// for sure when that leaves its model idle (R19).
+// ended notes that the request of c is done. If its model is idle after that, the
+// scheduler certainly notices silent changes (R19).
 func (w *world) ended(c *caller) {
 	c.serving = false
 	if w.inFlight(c.req.Model) == 0 {
@@ -601,12 +600,12 @@ func (w *world) ended(c *caller) {
 	}
 }
 
-// noticed notes that the scheduler has been told something that makes it look at
+// noticed notes that the scheduler has handled an event that makes it consider
 // everything.
 func (w *world) noticed() { w.unseen, w.silent = false, false }
 
-// unload unloads models. The leases of those that the host knows are written off
-// when it stops them, since the event may have to wait for the end of a step.
+// unload unloads models. The leases of models that the host knows are written off when it
+// stops them, because the event may have to wait for the end of a step.
 func (w *world) unload(timeout time.Duration, ids ...string) {
 	for _, id := range ids {
 		if w.forgotten[id] && !w.down {
@@ -624,9 +623,9 @@ func (w *world) shutdown(err error) {
 	w.sut.OnShutdown(err)
 }
 
-// openLine returns a line that lets models be served again, "" if nothing keeps them
-// from it: one is paused, or its limits cannot be asked for, or have changed without
-// the scheduler being told.
+// openLine returns a line that lets models be served again, or "" if nothing keeps them
+// from being served. Something does if a model is paused, if the question for its limits
+// panics, or if the limits have changed without the scheduler being told.
 func (w *world) openLine() string {
 	for _, id := range w.models {
 		if w.limits[id].Paused || w.limits[id].panics {
@@ -639,7 +638,7 @@ func (w *world) openLine() string {
 	return ""
 }
 
-// drain lets everything end, and nothing more come, until nothing is left to end.
+// drain finishes everything until nothing is left to finish. No new requests come.
 func (w *world) drain(each func(what string, do func())) {
 	for range 1000 {
 		for _, id := range slices.Sorted(maps.Keys(w.swaps)) {

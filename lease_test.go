@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// naiveLease is what the obvious ledger, a map, keeps of an open lease.
+// naiveLease is what the obvious ledger, a map, keeps for an open lease.
 type naiveLease struct {
 	account    *account
 	writtenOff bool
@@ -105,7 +105,7 @@ func checkLedgerSize(t *testing.T, l *ledger, a *account) {
 	}
 }
 
-// TestWrittenOff: a lease that is written off counts no more, and its end does not
+// TestWrittenOff: a lease that is written off no longer counts, and its end does not
 // count against newer ones (R11).
 func TestWrittenOff(t *testing.T) {
 	var l ledger
@@ -133,8 +133,8 @@ func TestWrittenOff(t *testing.T) {
 	}
 }
 
-// TestLedgerCountsChanges: whenever something in flight may have changed, and not for
-// an end that changes nothing.
+// TestLedgerCountsChanges: changes grows whenever something in flight may have changed,
+// and not for an end that changes nothing.
 func TestLedgerCountsChanges(t *testing.T) {
 	var l ledger
 	var a account
@@ -157,8 +157,8 @@ func TestLedgerCountsChanges(t *testing.T) {
 	}
 }
 
-// TestLedgerStaysSmall: one lease that never ends does not keep those after it, and
-// neither does one of another account.
+// TestLedgerStaysSmall: a lease that never ends does not keep later leases in memory, in
+// its own account or in another.
 func TestLedgerStaysSmall(t *testing.T) {
 	var l ledger
 	var hung, busy account
@@ -180,8 +180,8 @@ func TestLedgerStaysSmall(t *testing.T) {
 	}
 }
 
-// TestLedgerGivesMemoryBack: when all leases have ended the memory of many is given
-// back, and that of a few is used again.
+// TestLedgerGivesMemoryBack: when all leases have ended, the memory of many leases is
+// given back, and that of a few is reused.
 func TestLedgerGivesMemoryBack(t *testing.T) {
 	var l ledger
 	var a account

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestRecord: there is one record for each name, and its pieces know whose they are.
+// TestRecord: there is one record for each name, and its pieces point back at it.
 func TestRecord(t *testing.T) {
 	s := newModels()
 	if s.find("a") != nil || len(s.byName) > 0 {
@@ -22,7 +22,7 @@ func TestRecord(t *testing.T) {
 	}
 }
 
-// TestSweep: records go when they hold nothing, and those that matter later stay.
+// TestSweep: records that hold nothing are dropped, unless they matter later.
 func TestSweep(t *testing.T) {
 	s := newModels()
 	for _, name := range []string{"empty", "held", "granted", "failed"} {

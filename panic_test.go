@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// panicking is a host, a Swapper and the options of a FIFO, which panic at the
-// n-th call of anything.
+// panicking is a host, a Swapper and the options of a FIFO, and panics at the n-th call
+// of any of them.
 type panicking struct {
 	*world
 	counts bool // calls count now: they are the scheduler's and not those of the checks
@@ -26,7 +26,7 @@ func (p *panicking) counting(counts bool, do func()) {
 	do()
 }
 
-// call counts a call, and panics if it is the one.
+// call counts a call, and panics if it is the n-th.
 func (p *panicking) call(what string) {
 	if !p.counts {
 		return
@@ -136,15 +136,14 @@ swap-done c
 serve-done r13
 `
 
-// questions are the calls whose panic is a refusal. That of any other call is
+// questions are the calls in which a panic is a refusal. In any other call it is
 // fail-stop.
 var questions = []string{"EvictionFor", "OnSwapStart", "Priority", "Tenant", "Limits"}
 
-// TestPanicAnywhere lets every single call that the FIFO makes panic in turn (R17).
-// A question that panics is a refusal: nothing comes out, and everything else goes
-// on. Any other panic comes out, and the next event gives an error to every request
-// that has no answer yet. Either way each request has one answer, and nothing is left in
-// memory.
+// TestPanicAnywhere lets every single call that the FIFO makes panic in turn (R17). A
+// panic in a question is a refusal: it does not come out, and everything else goes on.
+// Any other panic comes out, and the next event gives an error to every request that has
+// no answer yet. Either way each request has one answer, and nothing is left in memory.
 func TestPanicAnywhere(t *testing.T) {
 	seen := make(map[string]int)
 	for n := 1; ; n++ {

@@ -17,9 +17,9 @@ var parts = []string{
 	"price.go", "deadline.go", "cooldown.go", "position.go", "step.go", "model.go",
 }
 
-// TestPartsKnowNothingAbove: no part mentions the FIFO. Of the record of a model a
-// part has its own piece and a pointer, owner, that it may hand back and does not
-// follow. So it cannot touch the piece of another part.
+// TestPartsKnowNothingAbove: no part mentions the FIFO. A part has its own piece of a
+// model's record, and a pointer to the record, owner, which it may return but not follow.
+// So it cannot touch the piece of another part.
 func TestPartsKnowNothingAbove(t *testing.T) {
 	for _, name := range parts {
 		fset, file := parse(t, name)
@@ -58,7 +58,7 @@ func TestPartsKnowNothingAbove(t *testing.T) {
 	}
 }
 
-// TestPartsHaveTests: each part has a test file of its own name.
+// TestPartsHaveTests: each part has a test file of the same name.
 func TestPartsHaveTests(t *testing.T) {
 	for _, name := range parts {
 		if _, err := os.Stat(strings.TrimSuffix(name, ".go") + "_test.go"); err != nil {
@@ -89,7 +89,7 @@ func TestFIFOIsMadeOfParts(t *testing.T) {
 	}
 }
 
-// TestFilesAreShort: none but tests has more than 400 lines.
+// TestFilesAreShort: no file has more than 400 lines, except tests.
 func TestFilesAreShort(t *testing.T) {
 	names, err := filepath.Glob("*.go")
 	if err != nil || !slices.Contains(names, "fifo.go") {

@@ -9,8 +9,7 @@ import (
 	"strings"
 )
 
-// swapperAsked is the part of a world that is its Swapper, and watches how it is
-// asked.
+// swapperAsked is the Swapper of a world, and watches how it is asked.
 type swapperAsked struct {
 	plain     func(target string, running []string) []string // the answer, unwatched
 	plan      func(target string, running []Resident) ([]string, error)
@@ -20,11 +19,11 @@ type swapperAsked struct {
 	panics    []questionPanic
 }
 
-// newStep begins to count anew.
+// newStep resets the counts.
 func (a *swapperAsked) newStep() { a.asked, a.questions = make(map[string]int), 0 }
 
-// mayAskAgain notes that a swap has started, or that a further event follows within
-// the step, after which everything may be asked again.
+// mayAskAgain notes that everything may be asked again, because a swap has started or
+// another event follows within the step.
 func (a *swapperAsked) mayAskAgain() { clear(a.asked) }
 
 // newSwapper makes the Swapper that a line describes, and watches it:
@@ -90,8 +89,8 @@ func atRandom(r *rand.Rand, running []string) (evict []string) {
 	return evict
 }
 
-// recent returns the policy of a number of models that run, of which those go whose
-// swap started longest ago, and what tells it that one starts.
+// recent returns a policy that lets a number of models run and evicts those whose swap
+// started longest ago. It also returns the function that tells the policy of a start.
 func recent(words []string) (evictionFor func(string, []string) []string, started func(string)) {
 	room, _ := strconv.Atoi(words[0])
 	swaps, last := 0, make(map[string]int)
@@ -152,8 +151,9 @@ func valueOf(words []string, key string) []string {
 	return nil
 }
 
-// budget returns the Plan of a policy with so much room, in which each model takes
-// its size. Those that were used least recently go first, whether busy or not.
+// budget returns the Plan of a policy with a limited amount of room, of which each model
+// takes its size. Models that were used least recently go first, whether they are busy or
+// not.
 func budget(words []string) func(string, []Resident) ([]string, error) {
 	room, _ := strconv.Atoi(words[0])
 	sizeOf := func(id string, loading bool) int {
@@ -234,8 +234,8 @@ func (s watchedPlanner) Plan(target string, running []Resident) ([]string, error
 	return s.w.plan(target, running)
 }
 
-// watch checks a question to the Swapper. Of what a Planner sees it knows what is
-// loading, which a question may suppose.
+// watch checks a question to the Swapper. Of what a Planner sees, it checks only what is
+// loading, and a question may suppose that more models are.
 func (w *world) watch(target string, running, loading []string) {
 	if slices.Contains(running, target) || !isSet(running) {
 		w.breaks("the Swapper is asked for %s about %v", target, running)

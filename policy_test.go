@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// policyTest is a policy, and the host and the Swapper that it asks.
+// policyTest is a policy together with the host and the Swapper that it asks.
 type policyTest struct {
 	policy
 	*runningTest
@@ -103,7 +103,8 @@ func (p *policyTest) questions() string {
 	return asked
 }
 
-// TestPolicyAsksAgain when its answer may have changed, and only then.
+// TestPolicyAsksAgain: the policy asks again when the answer may have changed, and only
+// then.
 func TestPolicyAsksAgain(t *testing.T) {
 	for _, test := range []struct {
 		name           string
@@ -149,8 +150,8 @@ func TestPolicyAsksAgain(t *testing.T) {
 	}
 }
 
-// TestPolicyCleans: the answer has each model once, in the Swapper's order, and none
-// that does not run, the target among them.
+// TestPolicyCleans: a cleaned answer has each model once, in the Swapper's order, and has
+// neither the target nor models that do not run.
 func TestPolicyCleans(t *testing.T) {
 	for answer, want := range map[string]string{
 		"":            "[]",
@@ -179,8 +180,8 @@ func TestPolicyCleans(t *testing.T) {
 	}
 }
 
-// TestPolicyPanics: a panic in a question is a refusal, which is not kept beyond its
-// step (R17).
+// TestPolicyPanics: a panic in a question is a refusal, and is not kept beyond its step
+// (R17).
 func TestPolicyPanics(t *testing.T) {
 	errBroken := errors.New("broken")
 	for _, value := range []any{errBroken, "broken"} {
@@ -235,8 +236,8 @@ func TestPlanRefuses(t *testing.T) {
 	}
 }
 
-// TestSuffices: the question leaves out what will be gone, and has the target of the
-// swap beside (R8). The Swapper asks for nothing more if only x runs.
+// TestSuffices: the question leaves out what will be gone, and includes the target of the
+// other swap (R8). The Swapper asks for nothing more if only x runs.
 func TestSuffices(t *testing.T) {
 	for _, test := range []struct {
 		plan, beside   string
@@ -299,8 +300,8 @@ func TestSufficesBesideAll(t *testing.T) {
 	}
 }
 
-// TestAnswerHoldsInItsStep: what else is asked in the middle of a step, about models
-// that are used otherwise by then, does not change an answer that holds.
+// TestAnswerHoldsInItsStep: an answer holds for its step, even if other questions are
+// asked in the middle of the step, when models are used differently.
 func TestAnswerHoldsInItsStep(t *testing.T) {
 	p := newPolicyTest(true, "b", "c")
 	a := answers{model: "a"}
@@ -319,8 +320,8 @@ func TestAnswerHoldsInItsStep(t *testing.T) {
 	}
 }
 
-// TestStamp: it changes with everything that an answer depends on, and not with
-// anything else.
+// TestStamp: a stamp changes with everything that an answer depends on, and with nothing
+// else.
 func TestStamp(t *testing.T) {
 	for _, planner := range []bool{false, true} {
 		p := newPolicyTest(planner, "b")
@@ -343,7 +344,7 @@ func TestStamp(t *testing.T) {
 	}
 }
 
-// TestSameQuestion: the same question is put once. For a plain Swapper it makes no
+// TestSameQuestion: the same question is asked once. For a plain Swapper it makes no
 // difference whether a model counts as loading.
 func TestSameQuestion(t *testing.T) {
 	for planner, want := range map[bool]string{
@@ -371,7 +372,7 @@ func TestSameQuestion(t *testing.T) {
 	}
 }
 
-// TestPlannerSeesUsage: of each running model, and its name.
+// TestPlannerSeesUsage: a Planner sees the name and the usage of each running model.
 func TestPlannerSeesUsage(t *testing.T) {
 	p := newPolicyTest(true, "b", "c")
 	p.used["b"] = Resident{InFlight: 1, Waiting: 2, LastUsed: 3}
@@ -381,7 +382,8 @@ func TestPlannerSeesUsage(t *testing.T) {
 	}
 }
 
-// TestStartSwap tells the Swapper what runs, without the target. A panic refuses.
+// TestStartSwap: the Swapper is told what runs, without the target. A panic refuses the
+// swap.
 func TestStartSwap(t *testing.T) {
 	p := newPolicyTest(false, "a", "b", "c")
 	if err := p.startSwap("b"); err != nil || p.questions() != "start b[a c]" {
@@ -396,7 +398,7 @@ func TestStartSwap(t *testing.T) {
 	}
 }
 
-// TestForget: the answers to unusual questions are let go of, and the usual one holds.
+// TestForget: the answers to unusual questions are dropped, and the usual one holds.
 func TestForget(t *testing.T) {
 	p := newPolicyTest(false, "b", "c")
 	a := answers{model: "a"}
@@ -416,8 +418,8 @@ func TestForget(t *testing.T) {
 	}
 }
 
-// TestPolicyAllocatesNothing for an answer that it knows, nor for a new one in the
-// memory of an old one.
+// TestPolicyAllocatesNothing: neither for a known answer nor for a new one that reuses
+// the memory of an old one.
 func TestPolicyAllocatesNothing(t *testing.T) {
 	p := newPolicyTest(true, "b", "c")
 	p.planner = quietPlanner{evict: []string{"b"}}
@@ -552,8 +554,8 @@ func TestPanicError(t *testing.T) {
 	}
 }
 
-// TestAnswersAreBounded: no more answers are kept than there were questions in one
-// step, however many different ones there are in all. Those of one step are all kept.
+// TestAnswersAreBounded: all answers of one step are kept, and never more than that,
+// however many different questions there are over time.
 func TestAnswersAreBounded(t *testing.T) {
 	p := newPolicyTest(true, "b", "c")
 	a := answers{model: "a"}

@@ -71,7 +71,7 @@ func (p *positionTest) requeue(l *line) {
 	p.requeued = l
 }
 
-// sync ends the step, and checks what everybody is told.
+// sync ends the step, and checks what each request is told.
 func (p *positionTest) sync() {
 	p.Helper()
 	p.positions.sync()
@@ -113,7 +113,7 @@ func (p *positionTest) hears(r *request, place int) {
 	}
 }
 
-// TestPositionsAgainstNaive lets anything happen, and computes every place anew
+// TestPositionsAgainstNaive lets anything happen, and computes every place from scratch
 // after each step.
 func TestPositionsAgainstNaive(t *testing.T) {
 	for seed := range uint64(48) {
@@ -187,7 +187,7 @@ func TestPositionsOfALongQueue(t *testing.T) {
 	check("it serves no request", 1, 1, 2, 4, 5, 5, 5)
 }
 
-// wait makes a request wait that listens, and ends the step.
+// wait makes a listening request wait, and ends the step.
 func (p *positionTest) wait(l *line, tenant string, priority int) *request {
 	r := &request{priority: priority, req: HandlerReq{PositionCh: make(chan int, 1)}}
 	p.joined(p.add(l, r, tenant))
@@ -195,8 +195,8 @@ func (p *positionTest) wait(l *line, tenant string, priority int) *request {
 	return r
 }
 
-// TestFarBackMayMatter: a request that is further back than the exact places may keep
-// an older one of another tenant out of them.
+// TestFarBackMayMatter: a request behind the exact places may keep an older one of
+// another tenant out of them.
 func TestFarBackMayMatter(t *testing.T) {
 	p := newPositionTest(t, 0, 2)
 	a, b := p.lines[0], p.lines[1]
@@ -253,7 +253,7 @@ func TestFarBackIsCheap(t *testing.T) {
 	}
 }
 
-// TestSend replaces what is unread, and neither blocks nor panics.
+// TestSend: send replaces an unread value, and neither blocks nor panics.
 func TestSend(t *testing.T) {
 	for _, test := range []struct {
 		capacity, unread int
@@ -347,7 +347,7 @@ func checkCursorsHoldNothing(t *testing.T, c *cursors) {
 	}
 }
 
-// TestPositionsAllocateNothing where the queue has been as long before.
+// TestPositionsAllocateNothing: no allocations if the queue has been that long before.
 func TestPositionsAllocateNothing(t *testing.T) {
 	p := newPositionTest(t, 3, exactPlaces) // Four tenants take turns.
 	for range 100 {

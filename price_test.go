@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TestLoadIsOnesOwnThenTheLatest: a model counts with its own latest load, before it
-// has one with the latest of any model, and before that with ten seconds.
+// TestLoadIsOnesOwnThenTheLatest: the load of a model is its own latest one, or else the
+// latest of any model, or else ten seconds.
 func TestLoadIsOnesOwnThenTheLatest(t *testing.T) {
 	p := prices{patience: 10 * time.Minute}
 	var a, b history
@@ -28,8 +28,8 @@ func TestLoadIsOnesOwnThenTheLatest(t *testing.T) {
 	}
 }
 
-// TestDrainIsAMean: the first sample counts whole, and each later one moves the mean by
-// a quarter.
+// TestDrainIsAMean: the first sample is the drain, and each later one moves the mean by a
+// quarter.
 func TestDrainIsAMean(t *testing.T) {
 	var h history
 	for _, step := range []struct{ sample, want time.Duration }{
@@ -48,7 +48,7 @@ func TestDrainIsAMean(t *testing.T) {
 	}
 }
 
-// TestPrices is a table of when a model is overdue, and for how long it may stay ready.
+// TestPrices checks when a model is overdue, and for how long a model may stay ready.
 func TestPrices(t *testing.T) {
 	const century = 100 * 365 * 24 * time.Hour
 	for _, c := range []struct {
@@ -77,7 +77,8 @@ func TestPrices(t *testing.T) {
 	}
 }
 
-// TestClosingCountsTheLongerLoad: whichever of the two models loads longer.
+// TestClosingCountsTheLongerLoad: the load in the price of a closing is the longer one of
+// the two models.
 func TestClosingCountsTheLongerLoad(t *testing.T) {
 	p := prices{patience: 10 * time.Minute}
 	var cheap, dear history

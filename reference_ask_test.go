@@ -49,7 +49,7 @@ func (r *reference) limits(model string) (limits Limits, err error) {
 	return limits, err
 }
 
-// paused reports whether model is paused. If that cannot be said it is.
+// paused reports whether model is paused. If the question fails, it counts as paused.
 func (r *reference) paused(model string) bool {
 	limits, err := r.limits(model)
 	return err != nil || limits.Paused
@@ -76,9 +76,9 @@ func (r *reference) ask(target string) ([]string, error) {
 	return r.askAbout(target, r.residents(r.running(target)))
 }
 
-// askAbout asks the Swapper once for the same target and the same running set (of
-// which some may count as loading for the sake of the question), as long as no swap
-// starts and the step goes on.
+// askAbout asks the Swapper about a target and a running set, of which some may count as
+// loading for the sake of the question. Within a step, and until a swap starts, it asks
+// each question once.
 func (r *reference) askAbout(target string, running []Resident, loading ...string) ([]string, error) {
 	var names []string
 	for _, m := range running {
@@ -98,7 +98,7 @@ func (r *reference) askAbout(target string, running []Resident, loading ...strin
 	return answer.evict, answer.err
 }
 
-// askSwapper asks the Swapper, and takes an error or a panic for a refusal.
+// askSwapper asks the Swapper. An error or a panic is a refusal.
 func (r *reference) askSwapper(target string, running []Resident, names []string) (answer refAnswer) {
 	planner, ok := r.swapper.(Planner)
 	if !ok {

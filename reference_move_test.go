@@ -24,7 +24,7 @@ func (r *reference) moveQueue() {
 	r.seen = maps.Clone(r.eff.RunningModels())
 }
 
-// lookAt lets one model move on, because a request has come for it.
+// lookAt moves one model on, because a request has come for it.
 func (r *reference) lookAt(model string) {
 	if len(r.waitingFor(model)) == 0 {
 		return
@@ -60,8 +60,8 @@ func (r *reference) canServe(model string) bool {
 	return servable && err == nil && r.slotFree(model)
 }
 
-// servable reports whether model may serve, but for slots and closing. It does
-// not ask about models that are not ready, or paused, or being loaded or stopped.
+// servable reports whether model may serve, apart from slots and closing. It does not ask
+// about models that are not ready, paused, being loaded or being stopped.
 func (r *reference) servable(model string) (bool, error) {
 	if !r.ready(model) || r.outstanding(model) != nil {
 		return false, nil
@@ -194,8 +194,7 @@ func (r *reference) obstacle(model string, evict []string) (WaitReason, []string
 	return "", nil
 }
 
-// startSwap starts a swap, unless the Swapper panics at that. A reservation of the
-// model ends with it.
+// startSwap starts a swap, unless OnSwapStart panics. A reservation of the model ends.
 func (r *reference) startSwap(model string, evict []string) bool {
 	running := r.running(model)
 	if err := refQuestion("OnSwapStart", model, func() { r.swapper.OnSwapStart(model, running) }); err != nil {
@@ -266,7 +265,7 @@ func (r *reference) colliding(model string, evict []string) []*refSwap {
 	return swaps
 }
 
-// busy returns the models of evict that have something in flight, sorted.
+// busy returns the models of evict that have requests in flight, sorted.
 func (r *reference) busy(evict []string) []string {
 	var busy []string
 	for _, model := range evict {
@@ -324,7 +323,7 @@ func (r *reference) coolingDown(model string) time.Duration {
 	return max(0, m.cooling.Sub(r.now()))
 }
 
-// modelOf returns the entry of model, which it makes if there is none.
+// modelOf returns the entry of model. It makes one if there is none.
 func (r *reference) modelOf(model string) *refModel {
 	if r.models[model] == nil {
 		r.models[model] = &refModel{}

@@ -36,12 +36,12 @@ func (r *reference) price(model string) time.Duration {
 	return max(r.loadOf(model)+r.longestDrain(evict), time.Second)
 }
 
-// overdueAfter returns after how long the oldest request makes model overdue.
+// overdueAfter returns how long the oldest request has to wait until model is overdue.
 func (r *reference) overdueAfter(model string) time.Duration {
 	return r.bounded(5, r.price(model))
 }
 
-// dueAfter returns after how long it is worth asking for that.
+// dueAfter returns how long the oldest request has to wait until model is due.
 func (r *reference) dueAfter(model string) time.Duration {
 	return r.bounded(5, max(r.loadOf(model), time.Second))
 }

@@ -49,7 +49,8 @@ func (r *reference) oldest(model string) *refRequest {
 	return r.meet(r.waitingFor(model))
 }
 
-// meet returns the first of requests that lives, and takes out those before it.
+// meet returns the first of requests whose caller is still there, and takes out those
+// before it.
 func (r *reference) meet(requests []*refRequest) *refRequest {
 	for _, q := range requests {
 		if !refGone(q.HandlerReq) {
@@ -85,9 +86,9 @@ func (r *reference) byRank() []string {
 	return models
 }
 
-// tellPositions tells the waiting requests their places (R16). Further back than the
-// first few it is how many are queued, and only at the beginning and at the end of a
-// load.
+// tellPositions tells the waiting requests their places (R16). Requests behind the first
+// few are told how many are queued, and only when they begin to wait and when a load
+// ends.
 func (r *reference) tellPositions() {
 	queued := 0
 	for _, q := range r.requests {
@@ -192,7 +193,7 @@ func (r *reference) Snapshot() Snapshot {
 	return s
 }
 
-// knownModels returns every model that there is something to tell of, sorted.
+// knownModels returns every model that the Snapshot has something to say about, sorted.
 func (r *reference) knownModels() []string {
 	models := r.waitingModels()
 	for _, lease := range r.leases {

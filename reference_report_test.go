@@ -168,7 +168,7 @@ func (r *reference) unloadOne(model string, timeout time.Duration) {
 	}
 }
 
-// abandon takes the purpose from a swap that stays on the books.
+// abandon gives up on a swap, which stays on the books.
 func (r *reference) abandon(swap *refSwap) {
 	if swap.abandoned {
 		return
@@ -180,8 +180,8 @@ func (r *reference) abandon(swap *refSwap) {
 	}
 }
 
-// cancelInTheWay cancels the one swap that keeps the swap for model from starting,
-// if no request waits for it and it has a good part of its way to go (R14).
+// cancelInTheWay cancels the one swap that keeps the swap for model from starting, if no
+// request waits for it and it is less than half done (R14).
 func (r *reference) cancelInTheWay(model string, evict []string) {
 	if r.canceler == nil || r.commits == faultNeverCancelsSwap {
 		return
@@ -207,8 +207,8 @@ func (r *reference) cancelInTheWay(model string, evict []string) {
 	r.abandon(swap)
 }
 
-// notReady notes that a model is being stopped: if it is ready again without a load
-// it has been so from the start.
+// notReady notes that a model is being stopped. If it is ready again without a load, it
+// counts as ready from the start.
 func (r *reference) notReady(model string) {
 	if m := r.models[model]; m != nil {
 		m.readySince = time.Time{}

@@ -74,8 +74,8 @@ func (r *reference) isDue(q *refRequest) bool {
 	return r.now().Sub(q.since) >= r.dueAfter(q.Model)
 }
 
-// isOverdue reports whether q, the oldest of its model, makes that overdue. If it
-// does not yet, the model is due again when it does.
+// isOverdue reports whether the model of q, its oldest request, is overdue. If it is not
+// yet, it is due again when it will be.
 func (r *reference) isOverdue(q *refRequest) bool {
 	after := r.overdueAfter(q.Model)
 	for _, o := range r.waitingFor(q.Model) {
@@ -87,9 +87,9 @@ func (r *reference) isOverdue(q *refRequest) bool {
 	return q.overdue
 }
 
-// takeReservations goes through the overdue models that need a swap, in the order
-// of their oldest requests. One that has to go without keeps what it would need
-// from those that are less old.
+// takeReservations goes through the overdue models that need a swap, in the order of
+// their oldest requests. A model that has to go without a reservation keeps younger ones
+// from taking what it needs.
 func (r *reference) takeReservations() {
 	var without []*refReservation
 	for _, q := range r.due() {
@@ -147,7 +147,7 @@ func (r *reference) hinders(model string, evict []string, s *refReservation) boo
 }
 
 // suffices reports whether the plan of s is enough beside further swaps, which load
-// models and stop evict. A refusal is a no.
+// models and stop evict. A refusal means no.
 func (r *reference) suffices(s *refReservation, evict []string, models ...string) bool {
 	running := r.running(s.model)
 	running = slices.DeleteFunc(running, func(m string) bool {
@@ -169,8 +169,8 @@ func (r *reference) suffices(s *refReservation, evict []string, models ...string
 	return len(more) == 0 && (err == nil || r.commits == faultSufficesAnyway)
 }
 
-// sufficesYet reports whether plan is enough for model as long as what outstanding
-// swaps stop is still there.
+// sufficesYet reports whether plan is enough for model while what outstanding swaps stop
+// still counts as running.
 func (r *reference) sufficesYet(model string, plan []string) bool {
 	running := slices.DeleteFunc(r.running(model), func(m string) bool { return slices.Contains(plan, m) })
 	more, err := r.askAbout(model, r.residents(running))

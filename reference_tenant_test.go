@@ -42,8 +42,8 @@ func (r *reference) join(q *refRequest) {
 	r.oldest(q.Model) // Callers that have left make room.
 }
 
-// leaveTurn takes the tenant of q, which waits no more, out of the turns, unless
-// another request of it waits there.
+// leaveTurn takes the tenant of q, which no longer waits, out of the turns, unless the
+// tenant has another request there.
 func (r *reference) leaveTurn(q *refRequest) {
 	t := r.turnOf(q)
 	if !slices.ContainsFunc(r.requests, func(o *refRequest) bool { return r.turnOf(o) == t }) {
@@ -59,8 +59,8 @@ func (r *reference) takeTurn(q *refRequest) {
 	}
 }
 
-// inTurn returns the requests that wait for model in the order of R6: by priority,
-// and within one the tenants take turns, each with its oldest.
+// inTurn returns the requests that wait for model in the order of R6: by priority, and
+// within a priority the tenants take turns, each with its oldest request.
 func (r *reference) inTurn(model string) []*refRequest {
 	waiting := r.waitingFor(model)
 	if r.commits == faultLIFO {
@@ -84,8 +84,8 @@ func (r *reference) inTurn(model string) []*refRequest {
 	return order
 }
 
-// merged returns the requests that wait for models as the queue has them: the
-// orders of the models are merged by the first of each.
+// merged returns the requests that wait for models in the order of the queue, which
+// merges the orders of the models by the first request of each.
 func (r *reference) merged(models []string) []*refRequest {
 	orders := make(map[string][]*refRequest)
 	for _, model := range models {

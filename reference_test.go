@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// reference is a slow, obvious second implementation of the rules of FIFO, to
-// compare the fast one with. It keeps the waiting requests in one flat slice,
-// remembers nothing that it can find out, and finds out everything by going
-// through all there is. It does not survive a panic of an effect.
+// reference is a slow, obvious second implementation of the rules of FIFO, to compare the
+// fast one with. It keeps the waiting requests in one flat slice. It remembers nothing
+// that it can compute, and computes everything by going through all of its data. It does
+// not survive a panic in an effect.
 type reference struct {
 	swapper  Swapper
 	eff      Effects
@@ -91,8 +91,8 @@ type refModel struct {
 	lastUsed   uint64
 }
 
-// newReference makes a reference scheduler. Commits is the fault that it commits
-// on purpose, "" for none.
+// newReference makes a reference scheduler. Commits is the fault that it commits on
+// purpose, or "" for none.
 func newReference(swapper Swapper, eff Effects, opts FIFOOptions, commits fault) *reference {
 	r := &reference{swapper: swapper, eff: eff, opts: opts, commits: commits, exact: 64}
 	r.canceler, _ = eff.(SwapCanceler)
@@ -179,8 +179,8 @@ func (r *reference) request(req HandlerReq) {
 	r.lookAt(req.Model)
 }
 
-// refusal is the rest of R2, but for MaxQueue. It asks for the priority and the
-// tenant of q.
+// refusal is the rest of R2, except MaxQueue. It asks for the priority and the tenant of
+// q.
 func (r *reference) refusal(q *refRequest) error {
 	state, known := r.eff.ModelState(q.Model)
 	if !known {
@@ -212,7 +212,7 @@ func (r *reference) refusal(q *refRequest) error {
 	return nil
 }
 
-// capacityReached reports whether a model holds as many as it may.
+// capacityReached reports whether a model holds as many requests as it may.
 func (r *reference) capacityReached(model string, k int) bool {
 	return k > 0 && r.inFlight(model)+len(r.waitingFor(model)) >= k && r.commits != faultNoCapacity
 }
@@ -236,9 +236,10 @@ func (r *reference) servedAtOnce(q *refRequest) bool {
 	return first == nil || first.priority < q.priority
 }
 
-// hasToWait lets q wait, unless MaxQueue is reached. If something has changed for
-// others that wait, by the look or by itself, the queue moves in order: with q in it
-// if there is room, and otherwise before it is decided whether q is refused (R19).
+// hasToWait lets q wait, unless MaxQueue is reached. If something has changed for waiting
+// requests, because of the look or silently, the queue moves in order. If there is room,
+// q joins it first. Otherwise the queue moves before the decision whether to refuse q
+// (R19).
 func (r *reference) hasToWait(q *refRequest) {
 	if len(r.requests) == 0 { // Nothing waited for earlier changes.
 		r.seen = maps.Clone(r.eff.RunningModels())
@@ -279,13 +280,13 @@ func (r *reference) hasToWait(q *refRequest) {
 	}
 }
 
-// changedSilently reports whether something else runs, or in another state, than
-// when the queue last moved.
+// changedSilently reports whether the models or states that the host names differ from
+// those when the queue last moved.
 func (r *reference) changedSilently() bool {
 	return !maps.Equal(r.eff.RunningModels(), r.seen)
 }
 
-// queueHolds reports whether n requests or more wait, if there is a MaxQueue.
+// queueHolds reports whether at least n requests wait, if there is a MaxQueue.
 func (r *reference) queueHolds(n int) bool {
 	if r.opts.MaxQueue <= 0 || len(r.requests) < n || r.commits == faultNoMaxQueue {
 		return false

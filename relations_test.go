@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// relations returns what contradicts itself in a Snapshot, or the one before it. It
-// knows nothing but the two.
+// relations returns the contradictions in a Snapshot, and between it and the one before.
+// It knows only these two.
 func relations(before, s Snapshot) []string {
 	r := &relating{Snapshot: s}
 	r.order()
@@ -31,7 +31,7 @@ type relating struct {
 	broken []string
 }
 
-// must notes what is said unless holds.
+// must notes a contradiction unless holds.
 func (r *relating) must(holds bool, format string, args ...any) {
 	if !holds {
 		r.broken = append(r.broken, fmt.Sprintf(format, args...))
@@ -93,9 +93,9 @@ func (r *relating) order() {
 	r.must(isSet(targets), "the swaps are for %v", targets)
 }
 
-// turns checks R6: the requests that wait for a model with the same priority stand in rounds.
-// Each tenant has one request in a round, at the same place as in the round before,
-// until it has no more; and its own stand in the order of their arrival.
+// turns checks R6: the requests that wait for a model with the same priority stand in
+// rounds. Each tenant has one request in a round, at the same place as in the round
+// before, until it has no more. Its own requests are in the order of arrival.
 func (r *relating) turns() {
 	type where struct {
 		model    string

@@ -30,7 +30,7 @@ func newRunningTest(ready ...string) *runningTest {
 	return r
 }
 
-// now returns the set after something may have happened.
+// now returns the set after a possible change.
 func (r *runningTest) now() []string {
 	r.expire()
 	return r.list()
@@ -107,8 +107,8 @@ func TestRunningAsksWhenExpired(t *testing.T) {
 	}
 }
 
-// TestRunningAgainstNaive changes states and swaps at random, and compares the set
-// with one that is made anew.
+// TestRunningAgainstNaive changes states and swaps at random, and compares the set with
+// one made from scratch.
 func TestRunningAgainstNaive(t *testing.T) {
 	models := strings.Fields("a b c d e f")
 	states := []ProcessState{StateStopped, StateStarting, StateReady, StateStopping, StateShutdown}
@@ -154,8 +154,8 @@ func TestRunningAgainstNaive(t *testing.T) {
 	}
 }
 
-// TestMark: the host says something else than at the mark, or it does not (R19). The
-// swaps are not the host's.
+// TestMark: changed reports whether the host says something different from what it said
+// at the mark (R19). Swaps do not matter.
 func TestMark(t *testing.T) {
 	r := newRunningTest("a")
 	for i, step := range []struct {
@@ -184,8 +184,8 @@ func TestMark(t *testing.T) {
 	}
 }
 
-// TestRunningSortsOnlyNews: where nothing has changed nothing is sorted, and nothing
-// is allocated. A set that changes back and forth uses its memory again.
+// TestRunningSortsOnlyNews: if nothing has changed, nothing is sorted or allocated. A set
+// that changes back and forth reuses its memory.
 func TestRunningSortsOnlyNews(t *testing.T) {
 	r := newRunningTest()
 	for i := range 64 {

@@ -178,12 +178,12 @@ func (s *sim) add(src simSource) {
 	}
 }
 
-// nextOf lets the next request of an open loop come in time.
+// nextOf schedules the next request of an open loop.
 func (s *sim) nextOf(src *simSource) {
 	s.after(time.Duration(s.rng.ExpFloat64()/src.rate*float64(time.Second)), simEvent{kind: simComes, source: src})
 }
 
-// after lets ev happen in d from now.
+// after schedules ev in d from now.
 func (s *sim) after(d time.Duration, ev simEvent) *simEvent {
 	s.created++
 	ev.at, ev.number = s.now+d, s.created
@@ -196,8 +196,8 @@ func (s *sim) about(d time.Duration, part float64) time.Duration {
 	return time.Duration(float64(d) * (1 + part*(2*s.rng.Float64()-1)))
 }
 
-// run lets callers come for that long, waits until nothing happens any more, and
-// checks that nothing is still waiting then.
+// run lets callers come for that long, waits until nothing happens any more, and checks
+// that no request is still waiting.
 func (s *sim) run(d time.Duration) {
 	s.until = d
 	for len(s.events) > 0 {

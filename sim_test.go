@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// These tests show what the rules come to over hours of virtual time: how long
-// requests wait, and that every model gets its turn. Each figure has a bound that
-// follows from the rules, with room to spare for another order of events.
+// These tests show the effect of the rules over hours of virtual time: how long requests
+// wait, and that every model gets its turn. Each figure has a bound that follows from the
+// rules, with some room for a different order of events.
 
 // TestFloodLeavesOthersTheirTurn: seventeen tenants send requests for one model, and
 // one of them has 300 outstanding. Where tenants take turns (R6) the others wait for
@@ -88,10 +88,10 @@ func TestSmallGroupBesideABigOne(t *testing.T) {
 	}
 }
 
-// TestDearModelGetsItsShare: one model loads in 3 s, the other in 120 s, and callers
-// want both all the time. A loaded model stays open for two prices that count the
-// longer load (R8), so the dear one is worth its load: it stays ready for at least
-// 240 s, and the cheap one until the dear one is overdue, for 600 s and a drain.
+// TestDearModelGetsItsShare: one model loads in 3 s, the other in 120 s, and callers want
+// both all the time. A loaded model stays open for two prices that count the longer load
+// (R8), so the expensive one is worth its load: it stays ready for at least 240 s. The
+// cheap one stays ready until the expensive one is overdue, for 600 s and a drain.
 func TestDearModelGetsItsShare(t *testing.T) {
 	s := newSim(t, 1, &GroupSwapper{}, FIFOOptions{},
 		simModel{name: "cheap", load: 3 * time.Second, service: 5 * time.Second, servers: 4},
@@ -112,10 +112,9 @@ func TestDearModelGetsItsShare(t *testing.T) {
 	}
 }
 
-// TestImpatientCallersAreServed: callers of two models leave before a load has ended
-// and come back, and each time the other model wants the room. Loads that nobody
-// waits for are cancelled, but not so often that one of the models is never loaded
-// (R14).
+// TestImpatientCallersAreServed: callers of two models leave before a load has ended and
+// come back, and each time the other model wants the room. Loads that no request waits
+// for are cancelled, but not so often that one of the models is never loaded (R14).
 func TestImpatientCallersAreServed(t *testing.T) {
 	const (
 		loadA   = 20 * time.Second

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// stepTest is a step whose events are reports of a model. It writes down what it
+// stepTest is a step whose events are reports about a model. It writes down what it
 // carries out.
 type stepTest struct {
 	step
@@ -61,7 +61,7 @@ func (s *stepTest) request(model string) {
 	s.run()
 }
 
-// panics returns what the function panics with, nil if it does not.
+// panics returns the value that the function panics with, or nil if it does not panic.
 func panics(do func()) (value any) {
 	defer func() { value = recover() }()
 	do()
@@ -141,7 +141,7 @@ func TestPanicKeepsTheInbox(t *testing.T) {
 	s.check(t, "fail b /b c /c d /d")
 }
 
-// TestFailStopMayPanic: the next event goes on with it.
+// TestFailStopMayPanic: if the fail-stop panics, it goes on at the next event.
 func TestFailStopMayPanic(t *testing.T) {
 	s := newStepTest()
 	again := errors.New("again")
@@ -184,8 +184,8 @@ func TestOrphan(t *testing.T) {
 	}
 }
 
-// TestOnlyRequestsAreOrphans: a report is none, also after a request that was not
-// settled, and the orphan outlives a fail-stop that panics first.
+// TestOnlyRequestsAreOrphans: a report is never an orphan, not even after a request that
+// was not settled. An orphan survives a fail-stop that panics.
 func TestOnlyRequestsAreOrphans(t *testing.T) {
 	s := newStepTest()
 	s.does["a"] = func() { panic(errHook) }
@@ -203,8 +203,8 @@ func TestOnlyRequestsAreOrphans(t *testing.T) {
 	}
 }
 
-// TestGoexit within a step is fail-stop too, as when the host is a fake one that
-// calls t.FailNow.
+// TestGoexit: runtime.Goexit within a step is fail-stop too. That happens when a fake
+// host calls t.FailNow.
 func TestGoexit(t *testing.T) {
 	s := newStepTest()
 	s.does["a"] = func() { s.report("b"); runtime.Goexit() }
@@ -225,7 +225,8 @@ func TestGoexit(t *testing.T) {
 	}
 }
 
-// TestStepKnowsWhatHappened in it, and forgets it when the next one begins.
+// TestStepKnowsWhatHappened: a step knows what happened in it, and forgets it when the
+// next one begins.
 func TestStepKnowsWhatHappened(t *testing.T) {
 	s := newStepTest()
 	s.does["a"] = func() {
@@ -257,7 +258,7 @@ func TestStepKnowsWhatHappened(t *testing.T) {
 	s.report("b")
 }
 
-// TestClockIsReadOncePerStep, if it is needed at all.
+// TestClockIsReadOncePerStep: once if it is needed, and otherwise not at all.
 func TestClockIsReadOncePerStep(t *testing.T) {
 	s := newStepTest()
 	twice := func() {

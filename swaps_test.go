@@ -161,8 +161,8 @@ func TestAbandon(t *testing.T) {
 	}
 }
 
-// TestMayCancel: a swap that no request waits for may be cancelled unless impatient
-// callers have had their way before, and no load has ended well since (R14).
+// TestMayCancel: a swap that no request waits for may be cancelled unless a swap was
+// cancelled before for impatient callers, and no load has succeeded since (R14).
 func TestMayCancel(t *testing.T) {
 	var b swaps
 	a, c := b.add(*parseIntent("a"), epochOfTests, true), b.add(*parseIntent("c"), epochOfTests, true)

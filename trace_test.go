@@ -95,7 +95,7 @@ func newReferenceUnderTest(s Swapper, eff Effects, opts FIFOOptions, exact int) 
 	return committing("")(s, eff, opts, exact)
 }
 
-// committing makes references that commit a fault, "" for none.
+// committing makes references that commit a fault, or none if fault is "".
 func committing(commits fault) constructor {
 	return func(s Swapper, eff Effects, opts FIFOOptions, exact int) sut {
 		r := newReference(s, eff, opts, commits)
@@ -106,7 +106,7 @@ func committing(commits fault) constructor {
 	}
 }
 
-// replay does what a trace says, all of which has to make sense.
+// replay does what a trace says. Every line has to make sense.
 func replay(t *testing.T, text string, newSUT constructor) (string, *world) {
 	got, w, err := follow(text, newSUT)
 	if err != nil {
@@ -157,7 +157,7 @@ func follow(text string, newSUT constructor) (got string, w *world, err error) {
 	return out.String(), w, nil
 }
 
-// firstDifference shows where got leaves want.
+// firstDifference shows the first difference between got and want.
 func firstDifference(want, got string) string {
 	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
 	for i := range w {

@@ -2,9 +2,9 @@ package scheduler
 
 import "slices"
 
-// turns is the host's own book of whose turn it is (R6): for each model and priority
-// the tenants that wait there, in order. It is kept from what has come in and gone
-// out, without a look at the scheduler.
+// turns is the host's own book of whose turn it is (R6): for each model and priority the
+// tenants that wait there, in order. It follows from the events and effects alone,
+// without looking into the scheduler.
 type turns struct {
 	rings map[ring][]string
 	vague map[ring]bool // it is not known when the scheduler noticed that a caller had left, or what was called back
@@ -42,8 +42,8 @@ func (t *turns) granted(c *caller) {
 	}
 }
 
-// tidy takes out the tenants that no longer wait. Besides is a caller that has only
-// just come, nil if there is none.
+// tidy takes out the tenants that no longer wait. Besides is a caller that has only just
+// come, or nil.
 func (t *turns) tidy(w *world, besides *caller) {
 	for r, tenants := range t.rings {
 		waits := func(tenant string) bool {

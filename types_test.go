@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// TestHTTPStatus is a table of every error that a request can get.
+// TestHTTPStatus checks every error that a request can get.
 func TestHTTPStatus(t *testing.T) {
 	after := func(d time.Duration, err error) error { return &RetryError{Model: "m", After: d, Err: err} }
 	for _, c := range []struct {

@@ -11,17 +11,17 @@ import (
 	"time"
 )
 
-// word is a word of a line that sets a field of a T: name=value, or the name alone
-// for a bool. A new option of the host, limit of a model or manner of a request is a
-// field and a word in one of the vocabularies below; traces, random worlds and the
-// report of a failure have it from there.
+// word is a word of a line that sets a field of a T: name=value, or the name alone for a
+// bool. A new option of the host, limit of a model or manner of a request is a field and
+// a word in one of the vocabularies below. Traces, random worlds and the reports of
+// failures then have it too.
 type word[T any] struct {
 	name   string
 	field  func(*T) any // points to it
 	values string       // what random worlds choose from, as often as it stands there
 }
 
-// vocabulary is all words of a line.
+// vocabulary is all the words that a line may have.
 type vocabulary[T any] []word[T]
 
 // hostWords are the words of an options line.
@@ -130,7 +130,7 @@ func (v vocabulary[T]) choose(s *source, t *T) {
 	}
 }
 
-// some returns no words, one of them, or seldom more.
+// some returns no words, one word or, rarely, more.
 func (v vocabulary[T]) some(s *source) (words string) {
 	for n := 0; n < len(v) && s.less(3) == 2; n++ {
 		words += " " + pick(s, v.choices())
@@ -214,7 +214,7 @@ func hostOf(lines string) (s setup) {
 	return s
 }
 
-// TestHostAsWords: what a report says of a host makes the same host again.
+// TestHostAsWords: parsing the words of a host gives the same host again.
 func TestHostAsWords(t *testing.T) {
 	for seed := range uint64(200) {
 		s := &source{data: noise(seed, 60)}
