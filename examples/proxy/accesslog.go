@@ -22,6 +22,7 @@ type visit struct {
 	arrival time.Time
 	lease   string        // of leaseHeader, which it came with
 	key     *keyConfig    // that it came with; nil: none is needed, or none was right
+	body    *body         // of the request; nil: nobody watches it
 	model   string        // as far as it is known
 	reason  string        // why it was not served, or not to its end; "": it was
 	passive bool          // it only looks at a model that happens to be ready

@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"example.com/scheduler"
 )
@@ -253,10 +252,6 @@ type stream struct {
 	control *http.ResponseController
 }
 
-// slowest is how long one send may take. A caller who has gone without a word must
-// not keep its stream for ever.
-const slowest = 10 * time.Second
-
 // stream begins one. End has to be called.
 func (a *admin) stream(w http.ResponseWriter, r *http.Request) (s *stream, end func()) {
 	ctx, cancel := context.WithCancel(r.Context())
@@ -268,15 +263,11 @@ func (a *admin) stream(w http.ResponseWriter, r *http.Request) (s *stream, end f
 		case <-ctx.Done():
 		}
 	}()
-	return s, func() {
-		cancel()
-		s.control.SetWriteDeadline(time.Time{})
-	}
+	return s, cancel
 }
 
 // send sends text at once. It is false if that cannot be done.
 func (s *stream) send(text string) bool {
-	s.control.SetWriteDeadline(time.Now().Add(slowest)) // As far as it is supported.
 	if _, err := io.WriteString(s.w, text); err != nil {
 		return false
 	}

@@ -74,10 +74,7 @@ func BenchmarkProxy(b *testing.B) {
 		FlushInterval: -1,
 		BufferPool:    &buffers,
 	}
-	alone := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_ = http.NewResponseController(w).EnableFullDuplex() // As newBody does, and for its reason.
-		reverse.ServeHTTP(w, r)
-	}))
+	alone := httptest.NewServer(reverse)
 	defer alone.Close()
 
 	cfg := &config{Models: modelConfigs{"bench": {Command: []string{"bench"}}}}

@@ -1,16 +1,16 @@
 package main
 
 import (
-	"bytes"
+	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// budget bounds the bytes of the bodies that are held for waiting requests, over
-// all of them.
+// budget bounds the bytes of request bodies that are in memory, over all requests.
 type budget struct{ held atomic.Int64 }
 
 // take takes n bytes, and reports whether there was room for them.
@@ -22,245 +22,272 @@ func (b *budget) take(n, limit int64) bool {
 	return true
 }
 
-// stalled is how long a body may pause.
-const stalled = time.Minute
+// discardTime is how long the rest of a body that nobody wants is waited for, once the
+// answer has been sent. The connection is closed after it; a client that is sending
+// still is thus more likely to see the answer than a broken connection.
+const discardTime = time.Second
 
-// body is the body of a request whose beginning has been read. It is streamed from
-// the connection, unless its request has to wait: hold then reads it into memory,
-// so that the client is not kept from sending it, and its leaving is noticed, which
-// net/http does only once a body has been read.
+// body is the body of a request. It comes from the connection in pieces, and whoever
+// needs the next one fetches it: first the search for the model, then, while the
+// request waits, hold, and in the end the transport. What is fetched before the
+// transport asks for it is held, counted in the budget, and let go of as it is read.
 type body struct {
-	prefix []byte // still to be read
-	from   io.ReadCloser
-	conn   *http.ResponseController
-	budget *budget
-	limit  int64 // of budget
+	from    io.Reader // the connection
+	conn    *http.ResponseController
+	gone    <-chan struct{} // closed when the connection can be read no further
+	stalled time.Duration   // how long the body may pause
+	budget  *budget
+	limit   int64                               // of budget
+	left    int64                               // of the length that the header tells; 0: not known
+	see     func(piece []byte, last bool) error // sees all that comes, and may refuse it; nil: nobody does
 
-	mu      sync.Mutex
-	more    sync.Cond    // something of what follows has changed
-	held    bytes.Buffer // read ahead
-	taken   int64        // from budget
-	holding bool         // a goroutine reads ahead
-	enough  bool         // it has to end
-	end     error        // how from ended, as far as it was read ahead
-	passed  bool         // it goes to a model
+	mu       sync.Mutex
+	change   sync.Cond // of what follows
+	held     [][]byte  // fetched, and still to be read
+	spare    []byte    // room behind what is held
+	taken    int64     // from budget: what is held, and the spare room
+	fetching bool      // a goroutine reads from the connection
+	passed   bool      // it is the transport's to fetch
+	finished bool      // nobody may fetch
+	complete bool      // all of it has come, and the connection may be used again
+	end      error     // after what is held: io.EOF, or what is wrong; nil: there may be more
 
-	sawEnd atomic.Bool // of from
-
-	reads sync.Mutex // guards last
-	last  bool       // no further deadline but the last
+	edited io.Reader // what the transport reads instead; nil: nothing is changed
 }
 
-// newBody makes the body of r, of at most limit bytes.
-func newBody(w http.ResponseWriter, r *http.Request, budget *budget, cfg *config) *body {
+// newBody makes the body of r, of at most maxBody bytes.
+func (f *front) newBody(w http.ResponseWriter, r *http.Request, cfg *config) *body {
 	b := &body{
-		from:   http.MaxBytesReader(w, r.Body, int64(cfg.MaxBody)),
-		conn:   http.NewResponseController(w),
-		budget: budget,
-		limit:  int64(cfg.MaxHeld),
+		conn:    http.NewResponseController(w),
+		gone:    r.Context().Done(),
+		stalled: f.stalled,
+		budget:  &f.held,
+		limit:   int64(cfg.MaxHeld),
+		left:    max(0, r.ContentLength),
 	}
-	b.more.L = &b.mu
+	b.change.L = &b.mu
+	if r.Body == nil || r.Body == http.NoBody {
+		b.complete, b.end = true, io.EOF
+		return b
+	}
+	b.from = http.MaxBytesReader(w, r.Body, int64(cfg.MaxBody))
+	r.Body = b
 	return b
 }
 
-// deadline bounds the next reads from the connection; zero: not at all. Once one is
-// last, others that come late, from a goroutine that was reading, change nothing.
-func (b *body) deadline(t time.Time, last bool) {
-	b.reads.Lock()
-	defer b.reads.Unlock()
-	if b.last && !last {
-		return
-	}
-	b.last = last
-	_ = b.conn.SetReadDeadline(t) // As far as it is supported.
-}
-
-// direct reads from the connection. A client that stalls is cut off.
-func (b *body) direct(p []byte) (int, error) {
-	b.deadline(time.Now().Add(stalled), false)
-	defer b.deadline(time.Time{}, false) // net/http reads the connection too once the body has ended.
+// fetch reads from the connection into p. The lock is held before and after it.
+//
+// The deadline is set before each read and never after it: at the end of the body
+// net/http begins to read for itself, to notice when the client leaves, and a deadline
+// that met this read would end the context of the connection, and of all requests
+// that come through it.
+func (b *body) fetch(p []byte) (int, error) {
+	b.fetching = true
+	_ = b.conn.SetReadDeadline(time.Now().Add(b.stalled)) // As far as it is supported.
+	b.mu.Unlock()
 	n, err := b.from.Read(p)
-	if err == io.EOF {
-		b.sawEnd.Store(true)
-	}
-	return n, err
-}
-
-// hold begins to read the body into memory. The channel gets an error if that
-// fails: the body is too large or broken, or there is no room to hold it.
-func (b *body) hold() <-chan error {
-	failed := make(chan error, 1)
-	if !b.reserve(int64(len(b.prefix))) {
-		failed <- errHeld
-		return failed
-	}
-	b.holding = true
-	go b.readAhead(failed)
-	return failed
-}
-
-// readAhead reads the body until it ends or enough has been read.
-func (b *body) readAhead(failed chan<- error) {
-	chunk := make([]byte, 32<<10)
-	for {
-		n, err := b.direct(chunk)
-		if !b.reserve(int64(n)) {
-			err = errHeld
+	complete := err == io.EOF
+	if b.see != nil {
+		if refused := b.see(p[:n], complete); refused != nil {
+			n, err = 0, refused // The model must not get all of it.
 		}
-		if err != nil && err != io.EOF {
-			failed <- err
-		}
-		b.mu.Lock()
-		b.held.Write(chunk[:n])
-		b.end = err
-		done := err != nil || b.enough
-		b.holding = !done
-		b.more.Broadcast()
-		b.mu.Unlock()
-		if done {
-			return
-		}
-	}
-}
-
-// reserve takes n bytes from the budget.
-func (b *body) reserve(n int64) bool {
-	if !b.budget.take(n, b.limit) {
-		return false
 	}
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.taken += n
-	return true
+	b.left = max(0, b.left-int64(n))
+	b.fetching, b.complete, b.end = false, complete, ownFault(err)
+	b.change.Broadcast()
+	return n, b.end
 }
 
-// all waits until the whole body is held and returns it, nil if ended is closed
-// first or the body failed. The body can still be read.
-func (b *body) all(ended <-chan struct{}) []byte {
-	stop := make(chan struct{})
-	defer close(stop)
+// ownFault tells what is wrong with a body of which net/http says err.
+func ownFault(err error) error {
+	var timeout interface{ Timeout() bool }
+	var tooLarge *http.MaxBytesError
+	var refused badRequestError
+	switch {
+	case err == nil, err == io.EOF, errors.As(err, &tooLarge), errors.As(err, &refused):
+		return err
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return errStalled
+	}
+	return badRequest("the body is broken: " + err.Error())
+}
+
+// ahead fetches a piece of the body and holds it. The lock is held before and after
+// it. If it fails because there is no room the body is as good as before.
+func (b *body) ahead() error {
+	if len(b.spare) == 0 {
+		n := b.room()
+		if !b.budget.take(n, b.limit) {
+			return errHeld
+		}
+		b.taken += n
+		b.spare = make([]byte, n)
+	}
+	piece := b.spare
+	n, err := b.fetch(piece)
+	if b.finished {
+		return err
+	}
+	if last := len(b.held) - 1; last >= 0 && cap(b.held[last]) > len(b.held[last]) {
+		b.held[last] = b.held[last][:len(b.held[last])+n] // The piece lies behind it.
+	} else if n > 0 {
+		b.held = append(b.held, piece[:n])
+	}
+	b.spare = piece[n:]
+	if err != nil {
+		b.giveBack(int64(len(b.spare)))
+		b.spare = nil
+	}
+	return err
+}
+
+// room is how much to take for what comes next: what is known to come, or as much as
+// has come.
+func (b *body) room() int64 {
+	const least, most = 512, 32 << 10
+	if b.left > 0 {
+		return min(b.left, most)
+	}
+	return max(least, min(b.taken, most))
+}
+
+// hold begins to fetch the body while its request waits, so that the client is not
+// kept from sending it, and its leaving is noticed, which net/http does only once a
+// body has been read. The channel gets nil once all of it is there, or an error: the
+// body is broken, or there is no room for it.
+func (b *body) hold() <-chan error {
+	done := make(chan error, 1)
 	go func() {
-		select {
-		case <-ended:
-			b.mu.Lock()
-			b.more.Broadcast()
-			b.mu.Unlock()
-		case <-stop:
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		err := b.end
+		for err == nil && !b.passed && !b.finished {
+			err = b.ahead()
+		}
+		switch {
+		case err == io.EOF:
+			done <- nil
+		case err != nil:
+			done <- err
 		}
 	}()
+	return done
+}
+
+// pass leaves the rest to the transport.
+func (b *body) pass() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for b.holding {
-		select {
-		case <-ended:
-			return nil
-		default:
-			b.more.Wait()
-		}
-	}
-	if b.end != io.EOF {
-		return nil
-	}
-	return append(bytes.Clone(b.prefix), b.held.Bytes()...)
+	b.passed = true
 }
 
-// release ends the reading ahead: what is held comes first, and then the rest from
-// the connection.
-//
-// A model may answer before it has seen the end of the body. Unless told otherwise
-// the server would then close the body, and that break the connection to the model.
-func (b *body) release() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.enough = true
-	b.passed = b.conn.EnableFullDuplex() == nil
-}
-
-// pass is release, and makes b the body of r if that has one.
-func (b *body) pass(r *http.Request) {
-	b.release()
-	if r.Body != http.NoBody {
-		r.Body = b
-	}
-}
-
-// Read implements io.Reader, after release. Memory is given back as it is read.
+// Read implements io.Reader for the transport.
 func (b *body) Read(p []byte) (int, error) {
-	if len(b.prefix) > 0 {
-		n := copy(p, b.prefix)
-		b.prefix = b.prefix[n:]
-		b.giveBack(int64(n))
-		return n, nil
+	if b.edited != nil {
+		return b.edited.Read(p)
 	}
-	b.mu.Lock()
-	for b.holding && b.held.Len() == 0 {
-		b.more.Wait()
-	}
-	if b.held.Len() > 0 {
-		n, _ := b.held.Read(p)
-		b.mu.Unlock()
-		b.giveBack(int64(n))
-		return n, nil
-	}
-	end := b.end
-	b.mu.Unlock()
-	if end != nil {
-		return 0, end
-	}
-	return b.direct(p)
+	return b.read(p)
 }
 
-// giveBack gives n bytes back to the budget, if they were taken.
-func (b *body) giveBack(n int64) {
+// read reads what has come: what is held, and then from the connection.
+func (b *body) read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n = min(n, b.taken)
+	for {
+		switch {
+		case b.finished:
+			return 0, http.ErrBodyReadAfterClose
+		case len(b.held) > 0:
+			n := copy(p, b.held[0])
+			if b.held[0] = b.held[0][n:]; len(b.held[0]) == 0 {
+				b.held[0] = nil // Its memory is not kept by the slice.
+				b.held = b.held[1:]
+			}
+			b.giveBack(int64(n))
+			return n, nil
+		case b.end != nil:
+			return 0, b.end
+		case !b.fetching:
+			return b.fetch(p)
+		}
+		b.change.Wait()
+	}
+}
+
+// giveBack gives n bytes back to the budget.
+func (b *body) giveBack(n int64) {
 	b.taken -= n
 	b.budget.held.Add(-n)
+}
+
+// replace makes the transport read text instead of the bytes from at to to.
+func (b *body) replace(at, to int64, text string) {
+	all, skip := readerFunc(b.read), to-at
+	b.edited = io.MultiReader(io.LimitReader(all, at), strings.NewReader(text), readerFunc(func(p []byte) (int, error) {
+		n, err := io.CopyN(io.Discard, all, skip)
+		if skip -= n; err != nil {
+			return 0, err
+		}
+		return b.read(p)
+	}))
 }
 
 // Close implements io.Closer for the transport, which may close a body before its
 // handler has ended. Finish does the work.
 func (b *body) Close() error { return nil }
 
+// isComplete reports whether all of the body has come.
+func (b *body) isComplete() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.complete
+}
+
+// cause returns why a request has failed of which err is said: because of its own
+// body, or because its caller has left, if that is so.
+func (b *body) cause(err error) error {
+	if b == nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	gone := false
+	select {
+	case <-b.gone:
+		gone = true
+		for b.fetching { // It is the one that has noticed.
+			b.change.Wait()
+		}
+	default:
+	}
+	switch {
+	case b.end != nil && b.end != io.EOF:
+		return b.end
+	case gone:
+		return errLeft
+	}
+	return err
+}
+
 // finish ends the body with its request. It does not wait for a client that has
-// stalled: net/http would, for the lock that a reader of the body holds.
+// stalled: net/http would, for the lock that a reader of the body holds, and for the
+// rest of the body.
+//
+// It comes after the answer's header, which has said that the connection is closed if
+// the body was not complete by then; see reply.
 func (b *body) finish() {
 	b.mu.Lock()
-	b.enough = true
-	if b.holding {
-		b.deadline(time.Unix(1, 0), true)
-	}
-	for b.holding {
-		b.more.Wait()
-	}
-	b.held = bytes.Buffer{}
-	taken := b.taken
-	b.taken = 0
-	b.mu.Unlock()
-	b.budget.held.Add(-taken)
-	if !b.sawEnd.Load() {
-		b.discard()
-	}
-}
-
-// discard ends what nobody has read. Net/http reads some of it before it answers, for
-// which a client that has stalled gets no more than a moment. If the body was open
-// for both directions it has to have ended, or the connection cannot be used again.
-func (b *body) discard() {
-	b.deadline(time.Now().Add(discardTime), true)
-	if !b.passed {
+	defer b.mu.Unlock()
+	b.finished = true
+	b.giveBack(b.taken)
+	b.held, b.spare = nil, nil
+	if b.complete {
 		return
 	}
-	if _, err := io.CopyN(io.Discard, b.from, discardSize); err == io.EOF {
-		b.deadline(time.Time{}, true)
-		return
+	for b.fetching {
+		_ = b.conn.SetReadDeadline(time.Unix(1, 0))
+		b.change.Wait()
 	}
-	b.deadline(time.Unix(1, 0), true)
+	_ = b.conn.SetReadDeadline(time.Now().Add(discardTime))
 }
-
-// What discard spends on a body that nobody wants.
-const (
-	discardTime = 100 * time.Millisecond
-	discardSize = 256 << 10
-)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -16,11 +15,13 @@ import (
 
 // Reasons of the proxy's own to refuse a request, or to end it.
 var (
-	errHeld         = errors.New("too many request bodies are waiting: try again later")
+	errHeld         = errors.New("too many request bodies are in memory: try again later")
 	errNotLoaded    = errors.New("the model is not loaded, and a passive path does not load it")
 	errLoop         = errors.New("it would have to wait for a request of which the caller is a part: a loop")
 	errSocketCut    = errors.New("cut because others have waited")
 	errSilent       = errors.New("it has been silent")
+	errStalled      = errors.New("the body has stopped coming")
+	errLeft         = errors.New("the caller has closed its connection, or its side of it: keep that open until the answer has come")
 	errQueueTimeout = errors.New("the request has waited for as long as it may")
 	errMissingKey   = errors.New("an API key is needed: as a bearer token, as X-Api-Key, or as the password of any user")
 	errWrongKey     = errors.New("the API key is wrong")
@@ -60,6 +61,8 @@ var answers = []answer{
 	{errForeignHost, http.StatusForbidden, "foreign_host"},
 	{errNoPath, http.StatusNotFound, "no_such_path"},
 	{errMethod, http.StatusMethodNotAllowed, "method_not_allowed"},
+	{errStalled, http.StatusRequestTimeout, "body_stalled"},
+	{errLeft, leftStatus, leftReason},
 	{errHeld, http.StatusTooManyRequests, "held"},
 	{errModelFailed, http.StatusBadGateway, "model_failed"},
 	{errNotLoaded, http.StatusServiceUnavailable, "not_loaded"},
@@ -75,9 +78,11 @@ var kinds = map[int]string{
 	http.StatusForbidden:             "permission_error",
 	http.StatusNotFound:              "not_found_error",
 	http.StatusMethodNotAllowed:      "invalid_request_error",
+	http.StatusRequestTimeout:        "timeout_error",
 	http.StatusRequestEntityTooLarge: "invalid_request_error",
 	http.StatusTooManyRequests:       "rate_limit_error",
 	http.StatusServiceUnavailable:    "overloaded_error",
+	leftStatus:                       "invalid_request_error",
 	http.StatusGatewayTimeout:        "timeout_error",
 }
 
@@ -99,12 +104,9 @@ func answerTo(err error) answer {
 	return a
 }
 
-// writeError answers r with err, in the form that the clients of its path expect. A
-// caller who has left gets nothing.
+// writeError answers r with err, in the form that the clients of its path expect.
 func writeError(w http.ResponseWriter, r *http.Request, err error) {
-	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
-		return
-	}
+	err = visitOf(r).body.cause(err)
 	a := answerTo(err)
 	visitOf(r).reason = a.reason
 	h := w.Header()
@@ -116,6 +118,8 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if _, after := scheduler.HTTPStatus(err); after > 0 {
 		h.Set("Retry-After", strconv.Itoa(int(after.Seconds())))
+	} else if errors.Is(err, errHeld) {
+		h.Set("Retry-After", "1") // There may be room as soon as a model has read a body.
 	}
 	w.WriteHeader(a.status)
 	if _, err := w.Write(append(errorBody(r, err), '\n')); err != nil {

@@ -184,23 +184,18 @@ func (a *answerBody) Read(p []byte) (int, error) {
 	if !a.events || err == nil || err == io.EOF {
 		return n, err
 	}
-	why := a.exchange.why(err)
-	if why == nil {
-		return n, err
-	}
-	a.rest = io.MultiReader(strings.NewReader("\n\n"+errorEvent(a.exchange.in, why)),
+	a.rest = io.MultiReader(strings.NewReader("\n\n"+errorEvent(a.exchange.in, a.exchange.why(err))),
 		readerFunc(func([]byte) (int, error) { return 0, err }))
 	return n, nil
 }
 
-// why returns why e has ended with err, nil if its caller has left.
+// why returns why e has ended with err.
 func (e *exchange) why(err error) error {
-	switch cause := context.Cause(e.ctx); cause {
-	case nil:
-		return e.upstream.brokenOff(err)
-	case context.Canceled:
-		return nil
-	default:
+	if own := visitOf(e.in).body.cause(nil); own != nil {
+		return own
+	}
+	if cause := context.Cause(e.ctx); cause != nil {
 		return cause
 	}
+	return e.upstream.brokenOff(err)
 }

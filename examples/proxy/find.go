@@ -1,13 +1,9 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"mime"
-	"mime/multipart"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -18,247 +14,161 @@ import (
 	"example.com/scheduler"
 )
 
-// found is the model that a request names, and what had to be read of the body to
-// find it.
-type found struct {
-	name   string
-	prefix []byte // of the body
-	at, to int    // where in prefix the name stands, as it is written there
-	quote  func(name string) ([]byte, error)
-}
+// longestName is how long the name of a model may be.
+const longestName = 1 << 10
 
 // errNoModel: the request names no model.
 var errNoModel = badRequest("the request names no model")
 
-// findModel finds the model that r names: in its JSON body, its form, or its query.
-// It reads the body only as far as it has to. Of a key that comes twice the first
-// counts. An error of body itself is returned as it is.
-func findModel(r *http.Request, body io.Reader) (*found, error) {
-	if name := r.URL.Query().Get("model"); name != "" {
-		return &found{name: name}, nil
+// finder finds the model that a request names, in its query or in its body, while the
+// body comes. It keeps no more of that than a name, and goes on to look after it has
+// found one: which of two the model would see is not for a proxy to guess, so they are
+// refused.
+type finder struct {
+	name  string // "": not found so far
+	found bool   // in the body, from at to to, written as quote writes it
+	at    int64
+	to    int64
+	quote func(name string) string
+
+	streams bool // a JSON body has "stream": true, as far as it has come
+
+	form   form
+	choose func(first byte) form // makes form when the body begins
+	over   bool                  // there is no more to find
+	wrong  error                 // with what names the model
+}
+
+// form is how a body is written. It is given the body piece by piece, and tells the
+// finder when it comes to a model.
+type form interface {
+	// feed takes the next piece. An error says why the body has another form.
+	feed(piece []byte) error
+	// end takes the end of the body. An error says what is missing.
+	end() error
+}
+
+// newFinder makes the finder of r.
+func newFinder(r *http.Request) (*finder, error) {
+	f := &finder{}
+	for _, name := range r.URL.Query()["model"] {
+		if f.name != "" && name != f.name {
+			return nil, badRequest("the query names two models")
+		}
+		if len(name) > longestName {
+			return nil, errLongName
+		}
+		f.name = name
 	}
 	if e := r.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
-		return nil, badRequest("a body with a Content-Encoding is not read: send it plain")
+		f.over = true
+		if f.name == "" {
+			return nil, badRequest("a body with a Content-Encoding is not read: send it plain")
+		}
 	}
 	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil && r.Header.Get("Content-Type") != "" {
+	if err != nil && r.Header.Get("Content-Type") != "" && f.name == "" {
 		return nil, badRequest("Content-Type: " + err.Error())
 	}
-	var read bytes.Buffer
-	source := &source{from: io.TeeReader(body, &read)}
-	f := &found{quote: func(name string) ([]byte, error) { return []byte(name), nil }}
-	switch kind {
-	case "multipart/form-data":
-		err = f.inParts(source, &read, params["boundary"])
-	case "application/x-www-form-urlencoded":
-		// What curl -d sends unless it is told otherwise may well be JSON.
-		err = f.inFormOrJSON(source, &read)
-	default:
-		err = f.inJSON(source, &read)
+	if kind == "multipart/form-data" && params["boundary"] == "" {
+		return nil, badRequest("Content-Type: no boundary")
 	}
-	f.prefix = read.Bytes()
-	switch {
-	case source.err != nil && !errors.Is(source.err, io.EOF):
-		return nil, source.err
-	case err != nil:
-		return nil, err
-	case f.name == "":
-		return nil, errNoModel
+	f.choose = func(first byte) form {
+		// What curl -d sends unless it is told otherwise may well be JSON.
+		pairs := kind == "application/x-www-form-urlencoded" && strings.IndexByte("{ \t\r\n", first) < 0
+		switch {
+		case kind == "multipart/form-data":
+			return newPartsForm(f, params["boundary"])
+		case pairs:
+			return &pairsForm{finder: f}
+		}
+		return &jsonForm{finder: f}
 	}
 	return f, nil
 }
 
-// source remembers how a reader ended, since parsers wrap or hide it.
-type source struct {
-	from io.Reader
-	err  error
+// errLongName: the name of a model is too long.
+var errLongName = badRequest(fmt.Sprintf("the name of the model is longer than %d bytes", longestName))
+
+// see looks at the next piece of the body, and at its end after the last. Once the
+// model is known only a second one is wrong with it: the rest is the model's to judge.
+func (f *finder) see(piece []byte, last bool) error {
+	if f.over || len(piece) == 0 && f.form == nil {
+		return nil
+	}
+	if f.form == nil {
+		f.form = f.choose(piece[0])
+	}
+	err := f.form.feed(piece)
+	if err == nil && last && !f.over {
+		err = f.form.end()
+	}
+	if f.wrong != nil {
+		return f.wrong
+	}
+	f.over = f.over || err != nil
+	if f.name != "" {
+		return nil
+	}
+	return err
 }
 
-func (s *source) Read(p []byte) (int, error) {
-	n, err := s.from.Read(p)
+// names is called by a form that has come to a model. Where it stands is from at to to.
+func (f *finder) names(name string, at, to int64, quote func(string) string) {
+	switch {
+	case f.found:
+		f.wrong = badRequest("the body names a model twice")
+	case name == "":
+		f.wrong = errNoModel
+	case len(name) > longestName:
+		f.wrong = errLongName
+	case f.name != "" && name != f.name:
+		f.wrong = badRequest(fmt.Sprintf("the query names model %q, the body %q", shorten(f.name), shorten(name)))
+	}
+	f.name, f.found, f.at, f.to, f.quote = name, true, at, to, quote
+}
+
+// findModel finds the model that r names. It reads b only as far as it has to.
+func findModel(r *http.Request, b *body) (*finder, error) {
+	f, err := newFinder(r)
 	if err != nil {
-		s.err = err
+		return nil, err
 	}
-	return n, err
+	b.see = f.see
+	b.mu.Lock()
+	for err = b.end; err == nil && !f.found && !f.over; {
+		err = b.ahead()
+	}
+	b.mu.Unlock()
+	switch {
+	case err != nil && err != io.EOF:
+		return nil, err
+	case f.name != "":
+		return f, nil
+	case f.form == nil && !f.over:
+		return nil, badRequest("the body is empty")
+	}
+	return nil, errNoModel
 }
 
-// inJSON finds the top-level "model" of a JSON object.
-func (f *found) inJSON(body io.Reader, read *bytes.Buffer) error {
-	d := json.NewDecoder(body)
-	if t, err := d.Token(); err == io.EOF {
-		return badRequest("the body is empty")
-	} else if err != nil {
-		return malformed(err)
-	} else if t != json.Delim('{') {
-		return badRequest("the body is not a JSON object")
-	}
-	for d.More() {
-		key, err := d.Token()
-		if err != nil {
-			return malformed(err)
-		}
-		before := d.InputOffset()
-		var value json.RawMessage
-		if err := d.Decode(&value); err != nil {
-			return malformed(err)
-		}
-		if key != "model" {
-			continue
-		}
-		if json.Unmarshal(value, &f.name) != nil || value[0] != '"' {
-			return badRequest(`"model" is not a string`)
-		}
-		f.to = int(d.InputOffset())
-		f.at = f.to - len(value)
-		if f.at < int(before) || f.to > read.Len() {
-			return badRequest("the body is not a JSON object")
-		}
-		f.quote = func(name string) ([]byte, error) { return json.Marshal(name) }
-		return nil
-	}
-	if _, err := d.Token(); err != nil {
-		return malformed(err)
-	}
-	return errNoModel
-}
-
-// malformed says what is wrong with JSON.
-func malformed(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return badRequest("the JSON body ends too early")
-	}
-	return badRequest("the body is not JSON: " + err.Error())
-}
-
-// inFormOrJSON finds the model in a URL-encoded form, or in JSON that is sent as
-// one.
-func (f *found) inFormOrJSON(body io.Reader, read *bytes.Buffer) error {
-	var first [1]byte
-	if _, err := io.ReadFull(body, first[:]); err != nil {
-		return badRequest("the body is empty")
-	}
-	if first[0] == '{' || first[0] == ' ' || first[0] == '\n' || first[0] == '\r' || first[0] == '\t' {
-		return f.inJSON(io.MultiReader(bytes.NewReader(first[:]), body), read)
-	}
-	if _, err := io.Copy(io.Discard, body); err != nil {
-		return badRequest("the body cannot be read")
-	}
-	at := 0
-	for pair := range strings.SplitSeq(read.String(), "&") {
-		if key, value, _ := strings.Cut(pair, "="); key == "model" {
-			name, err := url.QueryUnescape(value)
-			if err != nil {
-				return badRequest("form: " + err.Error())
-			}
-			f.name, f.at, f.to = name, at+len("model="), at+len(pair)
-			f.quote = func(name string) ([]byte, error) { return []byte(url.QueryEscape(name)), nil }
-			return nil
-		}
-		at += len(pair) + 1
-	}
-	if !bytes.Contains(read.Bytes(), []byte("=")) {
-		return badRequest("the body is not JSON, and not a form")
-	}
-	return errNoModel
-}
-
-// longestName is how long the value of a "model" part may be.
-const longestName = 1 << 10
-
-// inParts finds the part "model" of a multipart form.
-func (f *found) inParts(body io.Reader, read *bytes.Buffer, boundary string) error {
-	if boundary == "" {
-		return badRequest("Content-Type: no boundary")
-	}
-	form := multipart.NewReader(body, boundary)
-	for i := 0; ; i++ {
-		part, err := form.NextRawPart()
-		if err == io.EOF {
-			return errNoModel
-		} else if err != nil {
-			return badRequest("multipart form: " + err.Error())
-		}
-		if part.FormName() != "model" {
-			continue
-		}
-		value, err := io.ReadAll(io.LimitReader(part, longestName+1))
-		if err != nil {
-			return badRequest("multipart form: " + err.Error())
-		}
-		if len(value) > longestName {
-			return badRequest(`multipart form: "model" is too long`)
-		}
-		f.name = string(value)
-		f.at, f.to = locate(read.Bytes(), boundary, i, value)
-		if f.to == 0 {
-			f.quote = func(string) ([]byte, error) {
-				return nil, badRequest(`multipart form: "model" cannot be replaced`)
-			}
-		}
-		return nil
-	}
-}
-
-// locate returns where in body the content of the i-th part stands, which is value.
-// It is what ends at the delimiter after the part.
-func locate(body []byte, boundary string, i int, value []byte) (at, to int) {
-	dashes := []byte("--" + boundary)
-	end := 0 // of the last delimiter
-	for ended := -1; ended <= i; {
-		next := bytes.Index(body[end:], dashes)
-		if next < 0 {
-			return 0, 0
-		}
-		to = end + next
-		end = to + len(dashes)
-		if delimits(body[:to], body[end:], ended < 0) {
-			ended++
-		}
-	}
-	to -= len("\r\n")
-	at = to - len(value)
-	if at < 0 || !bytes.Equal(body[at:to], value) {
-		return 0, 0
-	}
-	return at, to
-}
-
-// delimits reports whether a boundary that stands between before and after begins a
-// part or ends one: a file may hold it too. Before the first part it has to be a line
-// of its own.
-func delimits(before, after []byte, first bool) bool {
-	if first {
-		return (len(before) == 0 || bytes.HasSuffix(before, []byte("\n"))) &&
-			bytes.HasPrefix(bytes.TrimLeft(after, " \t"), []byte("\r\n"))
-	}
-	return bytes.HasSuffix(before, []byte("\r\n")) &&
-		(len(after) == 0 || strings.IndexByte(" \t\r\n", after[0]) >= 0 || bytes.HasPrefix(after, []byte("--")))
-}
-
-// rename makes r, whose body begins with f.prefix, name another model. The prefix
-// is changed, and the length with it.
-func (f *found) rename(r *http.Request, name string) error {
+// rename makes r, whose body is b, name another model, and changes the length with it.
+func (f *finder) rename(r *http.Request, b *body, name string) {
 	if name == f.name {
-		return nil
+		return
 	}
-	if q := r.URL.Query(); q.Get("model") == f.name {
+	if q := r.URL.Query(); q.Has("model") {
 		q.Set("model", name)
 		r.URL.RawQuery = q.Encode()
 	}
-	if f.to == 0 && len(f.prefix) == 0 {
-		return nil // It stood in the query.
+	if !f.found {
+		return
 	}
-	text, err := f.quote(name)
-	if err != nil {
-		return err
-	}
-	longer := len(text) - (f.to - f.at)
-	f.prefix = append(append(append(make([]byte, 0, len(f.prefix)+longer), f.prefix[:f.at]...), text...), f.prefix[f.to:]...)
+	text := f.quote(name)
+	b.replace(f.at, f.to, text)
 	if r.ContentLength >= 0 {
-		r.ContentLength += int64(longer)
+		r.ContentLength += int64(len(text)) - (f.to - f.at)
 		r.Header.Set("Content-Length", strconv.FormatInt(r.ContentLength, 10))
 	}
-	return nil
 }
 
 // splitUpstream splits the path of /upstream/MODEL/REST, which is escaped as it came,

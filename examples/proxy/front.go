@@ -46,12 +46,15 @@ type front struct {
 	log    *slog.Logger
 	access *access
 	held   budget
+	shown  sharedStatus
 	mux    *http.ServeMux
+
+	stalled time.Duration // how long a client may neither send nor read
 }
 
 // newFront makes the front of h, which listens on address.
 func newFront(h *host, address net.Addr, log *slog.Logger) http.Handler {
-	f := &front{host: h, log: log, access: newAccess(address), mux: http.NewServeMux()}
+	f := &front{host: h, log: log, access: newAccess(address), mux: http.NewServeMux(), stalled: time.Minute}
 	newAdmin(h, f.held.held.Load).routes(f.mux)
 	for _, path := range apiPaths {
 		f.mux.HandleFunc(path, f.api)
@@ -63,7 +66,7 @@ func newFront(h *host, address net.Addr, log *slog.Logger) http.Handler {
 }
 
 // newServer makes the server. Nothing bounds how long an answer may take, since a
-// stream may go on for hours.
+// stream may go on for hours; see reply and body for how long it may pause.
 func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           handler,
@@ -77,8 +80,12 @@ func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 // ServeHTTP implements http.Handler. It counts and logs how it went.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	v, r := newVisit(w, r)
+	v.body = f.newBody(w, r, f.host.config())
+	reply := &reply{ResponseWriter: w, body: v.body, stalled: f.stalled}
+	v.ResponseWriter = reply
 	returned := false
 	defer func() {
+		reply.end()
 		v.end(returned)
 		f.host.metrics.count(v)
 		v.log(f.log)
@@ -89,14 +96,15 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // admit answers r: who may, and then where to.
 func (f *front) admit(w http.ResponseWriter, r *http.Request) {
-	if share(f.host.config(), w, r) {
+	cfg := f.host.config()
+	if share(cfg, w, r) {
 		return
 	}
 	if r.URL.Path == "/health" && r.Method == http.MethodGet {
 		f.mux.ServeHTTP(w, r)
 		return
 	}
-	key, err := f.access.check(f.host.config(), r)
+	key, err := f.access.check(cfg, r)
 	if err != nil {
 		writeError(w, r, err)
 		return
@@ -141,13 +149,11 @@ func (f *front) route(w http.ResponseWriter, r *http.Request) {
 func (f *front) api(w http.ResponseWriter, r *http.Request) {
 	cfg := f.host.config()
 	if r.ContentLength > int64(cfg.MaxBody) {
-		w.Header().Set("Connection", "close") // The rest of it is not read.
 		writeError(w, r, &http.MaxBytesError{Limit: int64(cfg.MaxBody)})
 		return
 	}
-	b := newBody(w, r, &f.held, cfg)
-	defer b.finish()
-	found, err := findModel(r, readerFunc(b.direct))
+	b := visitOf(r).body
+	found, err := findModel(r, b)
 	if err != nil {
 		writeError(w, r, err)
 		return
@@ -159,14 +165,9 @@ func (f *front) api(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if name := cfg.Models[model].UseModelName; name != "" {
-		err = found.rename(r, name)
+		found.rename(r, b, name)
 	}
-	if err != nil {
-		writeError(w, r, err)
-		return
-	}
-	b.prefix = found.prefix
-	f.serve(w, r, cfg, model, b)
+	f.serve(w, r, cfg, model, found)
 }
 
 // upstream serves /upstream/MODEL/…, which is passed on as it is, without its
@@ -182,16 +183,15 @@ func (f *front) upstream(w http.ResponseWriter, r *http.Request) {
 	to.RawPath = rest
 	to.Path, _ = url.PathUnescape(rest) // It has been tried.
 	r.URL = &to
-	b := newBody(w, r, &f.held, cfg)
-	defer b.finish()
-	f.serve(w, r, cfg, model, b)
+	f.serve(w, r, cfg, model, &finder{})
 }
 
 // rawPath returns the path of u, which has been parsed, as it was written.
 func rawPath(u *url.URL) string { return cmp.Or(u.RawPath, u.EscapedPath()) }
 
-// serve waits until the model may serve r, and lets it.
-func (f *front) serve(w http.ResponseWriter, r *http.Request, cfg *config, model string, b *body) {
+// serve waits until the model may serve r, and lets it. Found is what is known of the
+// body.
+func (f *front) serve(w http.ResponseWriter, r *http.Request, cfg *config, model string, found *finder) {
 	visit := visitOf(r)
 	visit.model = model
 	priority, err := priority(r, visit.key, cfg.Models[model])
@@ -201,15 +201,14 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request, cfg *config, model
 	}
 	if cfg.Models[model].isPassive(r) {
 		visit.passive = true
-		b.pass(r)
 		f.host.passive(w, r, model)
 		return
 	}
 	arrival := time.Now()
 	ctx, cancel := context.WithTimeoutCause(r.Context(), cfg.Models[model].QueueTimeout.bound(), errQueueTimeout)
 	defer cancel()
-	shown := &shownWait{front: f, w: w, r: r, model: model, arrival: arrival, on: cfg.Models[model].SendLoadingState}
-	resp := f.wait(ctx, model, priority, b, shown)
+	shown := &shownWait{front: f, w: w, r: r, model: model, arrival: arrival, on: cfg.Models[model].SendLoadingState, found: found}
+	resp := f.wait(ctx, model, priority, visit.body, shown)
 	cancel()
 	visit.waited = time.Since(arrival)
 	if resp.Err != nil {
@@ -217,7 +216,7 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request, cfg *config, model
 		return
 	}
 	visit.grant()
-	b.pass(r)
+	visit.body.pass()
 	defer shown.end()
 	resp.HandleFunc(shown.writer(), r)
 }
@@ -231,7 +230,7 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request, cfg *config, model
 func (f *front) wait(ctx context.Context, model string, priority int, b *body, shown *shownWait) scheduler.HandlerResp {
 	t := f.host.request(ctx, model, priority)
 	queued := t.queued
-	var failed <-chan error
+	var held <-chan error
 	for {
 		select {
 		case resp := <-t.req.Respond:
@@ -239,10 +238,12 @@ func (f *front) wait(ctx context.Context, model string, priority int, b *body, s
 			return resp
 		case <-queued:
 			queued = nil
-			failed = b.hold()
-			shown.start(ctx, b, t.req.PositionCh)
-		case err := <-failed:
-			return f.leave(t, shown, err)
+			held = b.hold()
+		case err := <-held:
+			if err != nil {
+				return f.leave(t, shown, err)
+			}
+			shown.start(ctx, t.req.PositionCh)
 		case <-ctx.Done():
 			return f.leave(t, shown, context.Cause(ctx))
 		}

@@ -61,9 +61,7 @@ func (h *host) newUpstream(model string, cfg *modelConfig, inst instance) *upstr
 		ErrorLog:      slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			e := exchangeOf(r)
-			if why := e.why(err); why != nil {
-				writeError(w, e.in, why)
-			}
+			writeError(w, e.in, e.why(err))
 		},
 	}
 	return u

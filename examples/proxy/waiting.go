@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -35,6 +37,7 @@ type shownWait struct {
 	model   string
 	arrival time.Time
 	on      bool
+	found   *finder
 
 	cancel  context.CancelFunc // ends the telling; nil: it has not begun
 	told    sync.WaitGroup
@@ -42,29 +45,30 @@ type shownWait struct {
 	stream  *streamWriter
 }
 
-// start begins to tell, in the background.
-func (s *shownWait) start(ctx context.Context, b *body, positions <-chan int) {
-	if !s.on || s.r.URL.Path != "/v1/chat/completions" {
+// start begins to tell, in the background. All of the body has come.
+func (s *shownWait) start(ctx context.Context, positions <-chan int) {
+	if !s.on || !s.found.streams || s.r.URL.Path != "/v1/chat/completions" {
 		return
 	}
 	ctx, s.cancel = context.WithCancel(ctx)
-	s.told.Go(func() { s.tell(ctx, b, positions) })
+	s.told.Go(func() { s.tell(ctx, positions) })
 }
 
-// stop ends the telling.
+// stop ends the telling. A caller that does not read must not keep the model.
 func (s *shownWait) stop() {
 	if s.cancel != nil {
 		s.cancel()
 		http.NewResponseController(s.w).SetWriteDeadline(time.Now().Add(slowest))
 		s.told.Wait()
-		http.NewResponseController(s.w).SetWriteDeadline(time.Time{})
 	}
 }
 
+// slowest is how long a caller may take to be told how things are once that is over.
+const slowest = 10 * time.Second
+
 // tell tells the caller how things are until ctx ends.
-func (s *shownWait) tell(ctx context.Context, b *body, positions <-chan int) {
-	text := b.all(ctx.Done())
-	if text == nil || !wantsStream(text) || !sleep(ctx, grace-time.Since(s.arrival)) {
+func (s *shownWait) tell(ctx context.Context, positions <-chan int) {
+	if !sleep(ctx, grace-time.Since(s.arrival)) {
 		return
 	}
 	h := s.w.Header()
@@ -78,7 +82,7 @@ func (s *shownWait) tell(ctx context.Context, b *body, positions <-chan int) {
 		case position = <-positions:
 		default:
 		}
-		line := s.describe(s.front.host.status(), position)
+		line := s.describe(s.front.shown.get(s.front.host.status), position)
 		what, _, _ := strings.Cut(line, " (")
 		switch {
 		case what != last || time.Since(sent) >= 10*toldEvery:
@@ -92,6 +96,24 @@ func (s *shownWait) tell(ctx context.Context, b *body, positions <-chan int) {
 			return
 		}
 	}
+}
+
+// sharedStatus is a status that all who wait share: asking the run loop for as many as
+// there are of them, each second, would keep it from its work.
+type sharedStatus struct {
+	mu     sync.Mutex
+	status status
+}
+
+// get returns a status that is no older than half of grace, so that whoever has waited
+// for as long as grace is in it. Ask is how to get another.
+func (s *sharedStatus) get(ask func() status) status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Since(s.status.Time) > grace/2 {
+		s.status = ask()
+	}
+	return s.status
 }
 
 // sleep sleeps for d, and reports false if ctx ends first.
@@ -113,10 +135,12 @@ func (s *shownWait) describe(now status, position int) string {
 			return fmt.Sprintf("Loading %s (about %.0f s more, %s)", s.model, left, waited)
 		}
 	}
-	for _, wait := range now.Scheduler.Waiting {
-		if wait.Model == s.model && (position <= 0 || wait.Position == position) {
-			return fmt.Sprintf("Number %d in the queue: %s (%s)", wait.Position, reasonText(wait), waited)
-		}
+	// Many may wait, and each looks for itself: the list is in the order of positions.
+	i, found := slices.BinarySearchFunc(now.Scheduler.Waiting, position, func(wait scheduler.WaitStatus, position int) int {
+		return cmp.Compare(wait.Position, position)
+	})
+	if found && position > 0 && now.Scheduler.Waiting[i].Model == s.model {
+		return fmt.Sprintf("Number %d in the queue: %s (%s)", position, reasonText(now.Scheduler.Waiting[i]), waited)
 	}
 	return fmt.Sprintf("Waiting for %s (%s)", s.model, waited)
 }
@@ -158,12 +182,9 @@ func chunk(model, text string) string {
 
 // send sends text at once.
 func (s *shownWait) send(text string) {
-	control := http.NewResponseController(s.w)
-	control.SetWriteDeadline(time.Now().Add(slowest))
 	if _, err := s.w.Write([]byte(text)); err == nil {
-		control.Flush()
+		http.NewResponseController(s.w).Flush()
 	}
-	control.SetWriteDeadline(time.Time{})
 }
 
 // fail answers with an error, as an event if the stream has begun.
@@ -172,15 +193,18 @@ func (s *shownWait) fail(err error) {
 		writeError(s.w, s.r, err)
 		return
 	}
+	err = visitOf(s.r).body.cause(err)
 	visitOf(s.r).reason = answerTo(err).reason
 	s.send(errorEvent(s.r, err) + "data: [DONE]\n\n")
 }
 
-// writer is what the model's answer goes to.
+// writer is what the model's answer goes to. A stream that has begun without a coding
+// goes on without one.
 func (s *shownWait) writer() http.ResponseWriter {
 	if !s.started {
 		return s.w
 	}
+	s.r.Header.Set("Accept-Encoding", "identity")
 	s.stream = &streamWriter{ResponseWriter: s.w, header: http.Header{}}
 	return s.stream
 }
@@ -210,7 +234,8 @@ func (w *streamWriter) WriteHeader(status int) {
 		return
 	}
 	w.status = status
-	w.other = status != http.StatusOK || !strings.HasPrefix(w.header.Get("Content-Type"), "text/event-stream")
+	w.other = status != http.StatusOK || !strings.HasPrefix(w.header.Get("Content-Type"), "text/event-stream") ||
+		w.header.Get("Content-Encoding") != ""
 }
 
 func (w *streamWriter) Write(p []byte) (int, error) {
@@ -226,11 +251,3 @@ func (w *streamWriter) Write(p []byte) (int, error) {
 
 // Unwrap lets an http.ResponseController find the rest.
 func (w *streamWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-// wantsStream reports whether a JSON object has "stream": true.
-func wantsStream(text []byte) bool {
-	var body struct {
-		Stream bool `json:"stream"`
-	}
-	return json.Unmarshal(text, &body) == nil && body.Stream
-}
