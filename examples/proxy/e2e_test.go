@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,8 +26,16 @@ import (
 // proxyRole is the first argument that makes the test binary the proxy.
 const proxyRole = "test-proxy"
 
+// filesVariable is an environment variable that limits the open files of the proxy.
+const filesVariable = "PROXY_TEST_FILES"
+
 func init() {
 	roles[proxyRole] = func(args []string) error {
+		if n, err := strconv.ParseUint(os.Getenv(filesVariable), 10, 64); err == nil {
+			if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: n, Max: n}); err != nil {
+				return err
+			}
+		}
 		os.Args = append(os.Args[:1], args...)
 		main()
 		return nil

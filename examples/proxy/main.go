@@ -211,7 +211,7 @@ func startProxy(o options, cfg *config, log *slog.Logger) (*proxy, error) {
 	p := &proxy{options: o, started: cfg, log: log, host: h, address: listener.Addr(), failed: make(chan error, 1)}
 	p.server = newServer(newFront(h, listener.Addr(), log), log)
 	go h.run()
-	go func() { p.failed <- p.server.Serve(listener) }()
+	go func() { p.failed <- p.server.Serve(newLimitedListener(listener, p.server, log)) }()
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	go h.loadAll(p.ctx, cfg.Preload)
 	return p, nil

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"math"
 	"os"
 	"os/exec"
 )
@@ -17,3 +18,6 @@ func terminateGroup(p *os.Process) { p.Kill() }
 func killGroup(p *os.Process) { p.Kill() }
 
 func groupLives(p *os.Process) bool { return false }
+
+// fileLimit returns that there is none.
+func fileLimit() uint64 { return math.MaxUint64 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"errors"
+	"math"
 	"os"
 	"syscall"
 )
@@ -22,6 +23,16 @@ func groupLives(p *os.Process) bool {
 		return false
 	}
 	return !allZombies(p.Pid)
+}
+
+// fileLimit returns how many files the proxy may have open. At the start, Go has
+// raised that as far as it may.
+func fileLimit() uint64 {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return math.MaxUint64
+	}
+	return uint64(limit.Cur)
 }
 
 // reap waits for those members of a group that are children of the proxy. The

@@ -18,6 +18,7 @@ import (
 func newTransport() *http.Transport {
 	return &http.Transport{
 		MaxIdleConnsPerHost: 256,
+		MaxIdleConns:        max(1, maxConnections()/2),
 		IdleConnTimeout:     4 * time.Second, // llama-server, uvicorn and Node close after 5.
 		DisableCompression:  true,            // Bodies pass through as they are.
 	}
