@@ -57,6 +57,7 @@ func (e *exchange) send(r *http.Request) (*http.Response, error) {
 		GotFirstResponseByte: func() { heard.Store(true) },
 	}))
 	sent := &sentBody{ReadCloser: r.Body, exchange: e}
+	sent.owner, _ = e.in.Body.(*body)
 	sent.wait = time.AfterFunc(e.timeouts.FirstByte.bound(), sent.late)
 	defer sent.finish()
 	if r.Body != nil {
@@ -64,9 +65,12 @@ func (e *exchange) send(r *http.Request) (*http.Response, error) {
 	}
 	transport := e.upstream.transport
 	resp, err := transport.RoundTrip(r)
-	if err != nil && reused && !heard.Load() && r.Context().Err() == nil && sent.rewind() {
+	if err != nil && reused && !heard.Load() && r.Context().Err() == nil && !e.upstream.gone() && sent.rewind() {
 		transport.CloseIdleConnections() // What has closed this one may have closed them all.
-		resp, err = transport.RoundTrip(r)
+		if resp, err = transport.RoundTrip(r); err == nil && e.upstream.gone() {
+			resp.Body.Close() // It has crashed, and its port may be another model's already.
+			resp, err = nil, io.ErrUnexpectedEOF
+		}
 	}
 	return resp, err
 }
@@ -79,12 +83,13 @@ const maxKept = 64 << 10
 type sentBody struct {
 	io.ReadCloser
 	exchange *exchange
+	owner    *body        // whose budget counts what is kept; nil: none does
 	wait     *time.Timer  // runs while it is the model's turn
 	again    bytes.Reader // what is sent again before the rest
 
 	mu       sync.Mutex
 	kept     []byte
-	tooLong  bool // to be kept
+	tooLong  bool // to be kept, or there is no room
 	answered bool
 }
 
@@ -111,11 +116,21 @@ func (b *sentBody) Close() error { return nil }
 func (b *sentBody) keep(p []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.tooLong = b.tooLong || b.answered || len(b.kept)+len(p) > maxKept; b.tooLong {
-		b.kept = nil
+	b.tooLong = b.tooLong || b.answered || len(b.kept)+len(p) > maxKept ||
+		b.owner != nil && !b.owner.budget.take(int64(len(p)), b.owner.limit)
+	if b.tooLong {
+		b.drop()
 		return
 	}
 	b.kept = append(b.kept, p...)
+}
+
+// drop lets go of what is kept.
+func (b *sentBody) drop() {
+	if b.owner != nil {
+		b.owner.budget.held.Add(-int64(len(b.kept)))
+	}
+	b.kept = nil
 }
 
 // rewind goes back to the beginning, and reports whether that is possible.
@@ -138,7 +153,8 @@ func (b *sentBody) finish() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.wait.Stop()
-	b.answered, b.kept = true, nil
+	b.answered = true
+	b.drop()
 }
 
 // cutSilent cuts e off because its model has been silent for d.

@@ -134,6 +134,7 @@ func TestStaleConnection(t *testing.T) {
 	for _, c := range []struct {
 		name, method, body string
 		size               int64
+		held               size
 		half               bool
 		status             int
 	}{
@@ -142,13 +143,14 @@ func TestStaleConnection(t *testing.T) {
 		{name: "short body", method: "POST", body: strings.Repeat("x", 3000), status: 200},
 		{name: "in several pieces", method: "POST", body: strings.Repeat("x", maxKept), status: 200},
 		{name: "long body", method: "POST", body: strings.Repeat("x", 3*maxKept), size: 2 * maxKept, status: 502},
+		{name: "no room", method: "POST", body: strings.Repeat("x", 3000), size: 2000, held: 1, status: 502},
 		{name: "half an answer", method: "POST", body: "x", half: true, status: 502},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f := newFrontTest(t, oneModel(nil), echo, false)
+			f := newFrontTest(t, oneModel(func(cfg *config, m *modelConfig) { cfg.MaxHeld = c.held }), echo, false)
 			address, answered := idleServer(t, max(1, c.size), c.half)
 			f.at.Host = address
-			f.do("POST", "/upstream/m/", "first")
+			f.do("GET", "/upstream/m/", "")
 			resp, text := f.do(c.method, "/upstream/m/", c.body)
 			if resp.StatusCode != c.status {
 				t.Errorf("%d %s", resp.StatusCode, text)
@@ -157,6 +159,49 @@ func TestStaleConnection(t *testing.T) {
 				t.Errorf("answered %.100q", *answered)
 			}
 		})
+	}
+}
+
+// TestStaleConnectionOfACrash: what has crashed is not asked again, and nobody is answered
+// by the model that has got its port since.
+func TestStaleConnectionOfACrash(t *testing.T) {
+	for _, before := range []bool{true, false} {
+		f := newFrontTest(t, oneModel(nil), echo, false)
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		f.at.Host = l.Addr().String()
+		crash := func() { f.host.do(func() { f.host.models["m"].inst.stop(0) }) }
+		came := make(chan int, 100)
+		go func() {
+			for n := 1; ; n++ {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				came <- n
+				r := bufio.NewReader(conn)
+				if _, err := http.ReadRequest(r); err != nil {
+					t.Error(err)
+				}
+				if n == 2 {
+					crash()
+				}
+				io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+				r.ReadByte()
+				if n == 1 && before {
+					crash()
+				}
+				conn.Close()
+			}
+		}()
+		f.do("GET", "/upstream/m/", "")
+		want := map[bool]int{true: 1, false: 2}[before]
+		if resp, code, _ := f.refusal("POST", "/upstream/m/", ""); resp.StatusCode != 502 || code != "model_failed" || len(came) != want {
+			t.Errorf("%d %s, %d connections, not %d", resp.StatusCode, code, len(came), want)
+		}
 	}
 }
 

@@ -288,6 +288,6 @@ func (c *child) watch() {
 	c.out.flush()
 	c.end = fmt.Errorf("model %q: %s: %s%s", c.name, verb, c.job.state(), c.said())
 	c.out.mark(fmt.Sprintf("[%s: %s]", verb, c.job.state()))
-	ports.give(c.port)
 	close(c.done)
+	ports.give(c.port) // Whoever meets another model at it can know by now.
 }

@@ -99,6 +99,16 @@ func (u *upstream) cause() error {
 	return errModelFailed
 }
 
+// gone reports whether nothing is left of the instance.
+func (u *upstream) gone() bool {
+	select {
+	case <-u.inst.exited():
+		return true
+	default:
+		return false
+	}
+}
+
 // brokenOff returns why a request has failed: err is what its connection says. A crash
 // breaks that a moment before the end of the process is known.
 func (u *upstream) brokenOff(err error) error {
