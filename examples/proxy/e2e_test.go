@@ -472,9 +472,12 @@ func TestStartHangs(t *testing.T) {
 			t.Errorf("%q: exit code %d, %s", args, code, &stderr)
 		}
 	}
-	if w, err := os.OpenFile(file, os.O_WRONLY|syscall.O_NONBLOCK, 0); err == nil {
-		w.Close() // Ends the reading.
+	w, err := os.OpenFile(file, os.O_RDWR, 0) // The reading goes on,
+	if err != nil {
+		t.Fatal(err)
 	}
+	os.Remove(file) // does not begin any more,
+	w.Close()       // and ends.
 }
 
 // TestLog: what models print is in the log only if it is asked for, and every line of a
