@@ -134,12 +134,16 @@ func (b *body) ahead() error {
 	} else if n > 0 {
 		b.held = append(b.held, piece[:n])
 	}
-	b.spare = piece[n:]
-	if err != nil {
-		b.giveBack(int64(len(b.spare)))
-		b.spare = nil
+	if b.spare = piece[n:]; err != nil || b.passed {
+		b.dropSpare()
 	}
 	return err
+}
+
+// dropSpare gives up the room that nothing will be held in.
+func (b *body) dropSpare() {
+	b.giveBack(int64(len(b.spare)))
+	b.spare = nil
 }
 
 // room is how much to take for what comes next: what is known to come, or as much as
@@ -179,7 +183,9 @@ func (b *body) hold() <-chan error {
 func (b *body) pass() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.passed = true
+	if b.passed = true; !b.fetching {
+		b.dropSpare()
+	}
 }
 
 // Read implements io.Reader for the transport.

@@ -139,3 +139,30 @@ func TestTrickle(t *testing.T) {
 		t.Errorf("%d bytes are held", held)
 	}
 }
+
+// TestKeptIsCounted: what is kept to be sent again is counted until the answer begins, and
+// is not kept if there is no room for it.
+func TestKeptIsCounted(t *testing.T) {
+	began, answer := make(chan struct{}), make(chan struct{})
+	f := newFrontTest(t, oneModel(func(c *config, m *modelConfig) { c.MaxHeld = 48 << 10 }), func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		began <- struct{}{}
+		<-answer
+		http.NewResponseController(w).Flush()
+		<-answer
+	}, false)
+	f.do("POST", "/load?model=m", "")
+	for _, c := range []struct{ length, kept int64 }{{1 << 10, 1 << 10}, {32 << 10, 32 << 10}, {60 << 10, 0}} {
+		body := `{"model":"m","x":"`
+		f.rawRequest(chatRequest(int(c.length), body+strings.Repeat("x", int(c.length)-len(body))))
+		<-began
+		if held := f.front.held.held.Load(); held != c.kept {
+			t.Errorf("%d bytes: %d are held, not %d", c.length, held, c.kept)
+		}
+		answer <- struct{}{}
+		if !happens(func() bool { return f.front.held.held.Load() == 0 }) {
+			t.Errorf("%d bytes: %d are held at the end", c.length, f.front.held.held.Load())
+		}
+		answer <- struct{}{}
+	}
+}
