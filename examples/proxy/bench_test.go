@@ -74,7 +74,11 @@ func BenchmarkProxy(b *testing.B) {
 		FlushInterval: -1,
 		BufferPool:    &buffers,
 	}
-	alone := httptest.NewServer(reverse)
+	alone := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Or net/http closes the body while the transport still looks for its end.
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		reverse.ServeHTTP(w, r)
+	}))
 	defer alone.Close()
 
 	cfg := &config{Models: modelConfigs{"bench": {Command: []string{"bench"}}}}
