@@ -34,7 +34,7 @@ func chaosModels(t *testing.T, worse string) []byte {
 		if strings.Contains(worse, name+"-stays") {
 			args = append(args, "-ignore-term")
 		}
-		models[name] = map[string]any{"command": args, "loadTimeout": "1s", "stopTimeout": "100ms", "concurrency": 1 + i%3, "ttl": "300ms", "sendLoadingState": i%2 == 0}
+		models[name] = map[string]any{"command": args, "loadTimeout": "5s", "stopTimeout": "100ms", "concurrency": 1 + i%3, "ttl": "300ms", "sendLoadingState": i%2 == 0}
 	}
 	text, err := json.Marshal(map[string]any{
 		"models": models,
@@ -75,6 +75,9 @@ func TestChaos(t *testing.T) {
 	}
 	if d, err := time.ParseDuration(os.Getenv("CHAOS")); err == nil {
 		length = d
+	}
+	if conn, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
+		conn.Close() // So that what the runtime opens for the network is open.
 	}
 	descriptors := openFiles(t)
 	c := &chaos{t: t, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: length + patience}} // A hung model may keep a request to the end.
