@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 
 	"example.com/scheduler"
 )
@@ -50,22 +51,49 @@ func (a *access) check(cfg *config, r *http.Request) (*keyConfig, error) {
 	return key, nil
 }
 
-// keepKeys lets those keys of c live on that old has too, and ends the lives of the
-// others of old.
-func (c *config) keepKeys(old *config) {
-	for i := range c.Keys {
-		key := &c.Keys[i]
-		key.life, key.end = context.WithCancel(context.Background())
-		if former := matching(old.Keys, key.value()); former != nil {
-			key.end()
-			key.life, key.end = former.life, former.end
+// keyLives are the lives of the configured keys, by what the keys are. A life ends when a
+// reload takes its key away.
+type keyLives struct {
+	mu    sync.Mutex
+	lives map[string]keyLife
+}
+
+// keyLife is how long a key is one: until its context ends.
+type keyLife struct {
+	context.Context
+	end context.CancelFunc
+}
+
+// keep begins the lives of those of keys that are new, and ends those of all others.
+func (l *keyLives) keep(keys []keyConfig) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	old := l.lives
+	l.lives = make(map[string]keyLife)
+	for _, key := range keys {
+		life, has := old[key.value()]
+		if !has {
+			life.Context, life.end = context.WithCancel(context.Background())
 		}
+		l.lives[key.value()] = life
+		delete(old, key.value())
 	}
-	for _, key := range old.Keys {
-		if matching(c.Keys, key.value()) == nil {
-			key.end()
-		}
+	for _, life := range old {
+		life.end()
 	}
+}
+
+// atEnd calls f, in a goroutine of its own, when key is one no longer, unless stop is
+// called before.
+func (l *keyLives) atEnd(key *keyConfig, f func()) (stop func() bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	life, has := l.lives[key.value()]
+	if !has { // It has been taken away since it was found.
+		go f()
+		return func() bool { return false }
+	}
+	return context.AfterFunc(life, f)
 }
 
 // credentials returns the key that r carries: as a bearer token, as X-Api-Key, or,

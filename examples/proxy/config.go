@@ -2,12 +2,10 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"math"
-	"net/http"
 	"net/url"
 	"os"
 	"slices"
@@ -69,6 +67,10 @@ type modelConfig struct {
 	secretEnv []string // variables that its process must not have, set by fill
 }
 
+// noHealth as the health of a model: a process is ready once its port takes
+// connections, and a model elsewhere at once.
+const noHealth = "none"
+
 // address returns where m answers. Its errors do not tell what the URL is, for it may
 // have a password.
 func (m *modelConfig) address(vars map[string]string) (*url.URL, error) {
@@ -86,19 +88,21 @@ func (m *modelConfig) address(vars map[string]string) (*url.URL, error) {
 	return u, nil
 }
 
-// authorize sets the Authorization that the model at u wants to see, if it wants one.
-func (m *modelConfig) authorize(r *http.Request, u *url.URL) {
-	if m.APIKeyEnv != "" {
-		r.Header.Set("Authorization", "Bearer "+os.Getenv(m.APIKeyEnv))
-	} else if u.User != nil {
-		password, _ := u.User.Password()
-		r.SetBasicAuth(u.User.Username(), password)
+// environ returns the environment of m's process: inherited, without what holds keys of
+// the proxy, and with Env.
+func (m *modelConfig) environ(inherited []string, vars map[string]string) ([]string, error) {
+	env := slices.DeleteFunc(slices.Clone(inherited), func(variable string) bool {
+		name, _, _ := strings.Cut(variable, "=")
+		return slices.ContainsFunc(m.secretEnv, func(s string) bool { return strings.EqualFold(s, name) })
+	})
+	for _, name := range slices.Sorted(maps.Keys(m.Env)) {
+		value, err := expand(m.Env[name], vars)
+		if err != nil {
+			return nil, fmt.Errorf("env %s: %w", name, err)
+		}
+		env = append(env, name+"="+value)
 	}
-}
-
-// shownURL returns u without what may be a secret in it.
-func shownURL(u *url.URL) string {
-	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+	return env, nil
 }
 
 // timeoutsConfig is how long a model may let a request wait. Negative: no bound.
@@ -138,9 +142,6 @@ type keyConfig struct {
 	Priority    int    `json:"priority"`    // added to that of the model
 	MinPriority int    `json:"minPriority"` // bounds of X-Priority
 	MaxPriority int    `json:"maxPriority"`
-
-	life context.Context // ends when a reload takes the key away; set by keepKeys
-	end  context.CancelFunc
 }
 
 // value returns the key itself.

@@ -32,6 +32,12 @@ func (c *config) warnings() (all []string) {
 	return all
 }
 
+// isLoopback reports whether host is this machine's loopback address.
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
 // tellsPort reports whether the process of m can know the port that was chosen for it.
 func (m *modelConfig) tellsPort() bool {
 	words := slices.AppendSeq(slices.Clone(m.Command), maps.Values(m.Env))

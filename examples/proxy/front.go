@@ -112,7 +112,7 @@ func (f *front) admit(w http.ResponseWriter, r *http.Request) {
 	if key != nil {
 		ctx, cancel := context.WithCancelCause(r.Context())
 		defer cancel(nil)
-		defer context.AfterFunc(key.life, func() { cancel(errWrongKey) })()
+		defer f.host.keys.atEnd(key, func() { cancel(errWrongKey) })()
 		r = r.WithContext(ctx)
 	}
 	visitOf(r).key = key
@@ -199,7 +199,7 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request, cfg *config, model
 		writeError(w, r, err)
 		return
 	}
-	if cfg.Models[model].isPassive(r) {
+	if isPassive(cfg.Models[model], r) {
 		visit.passive = true
 		f.host.passive(w, r, model)
 		return

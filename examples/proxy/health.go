@@ -7,13 +7,10 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 )
-
-// noHealth as the health of a model: a process is ready once its port takes
-// connections, and a model elsewhere at once.
-const noHealth = "none"
 
 // dialer connects to models that are being loaded. A server that may be starting is
 // better tried again than waited for.
@@ -29,14 +26,20 @@ var prober = &http.Client{
 	},
 }
 
-// poll waits until the model at u, which was started then, is healthy, and returns nil.
+// endpoint is where a model answers.
+type endpoint struct {
+	cfg *modelConfig
+	url *url.URL
+}
+
+// poll waits until the model, which was started then, is healthy, and returns nil.
 // Once loadTimeout is over, gone is closed or ctx has ended, it returns that and what was
 // wrong last.
 //
 // The pauses grow with the time that the load has taken, so that it is noticed to
 // be over at most a tenth too late, and the log of a big model has few polls in it.
-func (m *modelConfig) poll(ctx context.Context, u *url.URL, started time.Time, gone <-chan struct{}) error {
-	timeout := time.Duration(m.LoadTimeout)
+func (e endpoint) poll(ctx context.Context, started time.Time, gone <-chan struct{}) error {
+	timeout := time.Duration(e.cfg.LoadTimeout)
 	ctx, cancel := context.WithDeadlineCause(ctx, started.Add(timeout), fmt.Errorf("not ready after %v", timeout))
 	defer cancel()
 	go func() {
@@ -48,7 +51,7 @@ func (m *modelConfig) poll(ctx context.Context, u *url.URL, started time.Time, g
 	}()
 	last := errors.New("no answer yet")
 	for ctx.Err() == nil {
-		err := m.probe(ctx, u)
+		err := e.probe(ctx)
 		if err == nil {
 			return nil
 		}
@@ -67,27 +70,27 @@ func (m *modelConfig) poll(ctx context.Context, u *url.URL, started time.Time, g
 	return fmt.Errorf("%w: %w", context.Cause(ctx), last)
 }
 
-// probe asks the model at u once.
-func (m *modelConfig) probe(ctx context.Context, u *url.URL) error {
-	if m.Health == noHealth && m.remote() {
+// probe asks the model once.
+func (e endpoint) probe(ctx context.Context) error {
+	if e.cfg.Health == noHealth && e.cfg.remote() {
 		return nil
-	} else if m.Health == noHealth {
-		return connect(ctx, u)
+	} else if e.cfg.Health == noHealth {
+		return connect(ctx, e.url)
 	}
-	resp, err := m.get(ctx, u, m.Health)
+	resp, err := e.get(ctx, e.cfg.Health)
 	if err == nil {
 		resp.Body.Close()
 	}
 	return err
 }
 
-// get gets a path of the model at u. Any status but 200 is an error.
-func (m *modelConfig) get(ctx context.Context, u *url.URL, path string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(u.String(), "/")+path, nil)
+// get gets a path of the model. Any status but 200 is an error.
+func (e endpoint) get(ctx context.Context, path string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(e.url.String(), "/")+path, nil)
 	if err != nil {
 		return nil, fmt.Errorf("%s: not a URL", path)
 	}
-	m.authorize(req, u)
+	e.authorize(req)
 	resp, err := prober.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, errors.Unwrap(err)) // Without the URL.
@@ -97,6 +100,16 @@ func (m *modelConfig) get(ctx context.Context, u *url.URL, path string) (*http.R
 		return nil, fmt.Errorf("%s: %s", path, resp.Status)
 	}
 	return resp, nil
+}
+
+// authorize sets the Authorization that the model wants to see, if it wants one.
+func (e endpoint) authorize(r *http.Request) {
+	if e.cfg.APIKeyEnv != "" {
+		r.Header.Set("Authorization", "Bearer "+os.Getenv(e.cfg.APIKeyEnv))
+	} else if e.url.User != nil {
+		password, _ := e.url.User.Password()
+		r.SetBasicAuth(e.url.User.Username(), password)
+	}
 }
 
 // connect reports whether anything takes connections at u.
@@ -121,8 +134,7 @@ func hostPort(u *url.URL) string {
 	return net.JoinHostPort(u.Hostname(), port)
 }
 
-// isLoopback reports whether host is this machine's loopback address.
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+// shownURL returns u without what may be a secret in it.
+func shownURL(u *url.URL) string {
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }

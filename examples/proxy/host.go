@@ -23,7 +23,8 @@ type host struct {
 	newBackend backendFactory
 	metrics    *metrics
 	cfg        atomic.Pointer[config] // replaced by a reload, never changed
-	transport  *http.Transport        // to the models
+	keys       keyLives
+	transport  *http.Transport // to the models
 
 	events    chan func()   // what happens
 	questions chan func()   // what changes nothing
@@ -78,7 +79,7 @@ func newHost(cfg *config, log *slog.Logger, newBackend backendFactory) (*host, e
 		Patience: time.Duration(cfg.Queue.Patience),
 		Cooldown: time.Duration(cfg.Queue.Cooldown),
 	})
-	cfg.keepKeys(new(config))
+	h.keys.keep(cfg.Keys)
 	h.cfg.Store(cfg)
 	h.configure(cfg)
 	return h, nil

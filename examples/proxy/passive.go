@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -15,9 +14,9 @@ import (
 	"example.com/scheduler"
 )
 
-// isPassive reports whether r only looks at its model. Such a request is answered while
+// isPassive reports whether r only looks at its model m. Such a request is answered while
 // the model happens to be ready. It neither loads it nor keeps it.
-func (m *modelConfig) isPassive(r *http.Request) bool {
+func isPassive(m *modelConfig, r *http.Request) bool {
 	return (r.Method == http.MethodGet || r.Method == http.MethodHead) &&
 		slices.ContainsFunc(m.Passive, func(pattern string) bool {
 			matches, _ := path.Match(pattern, r.URL.Path)
@@ -56,11 +55,11 @@ func (h *host) hold(m *model, lease uint64) bool {
 	if m.cfg.Busy == "" || m.inFlight > 1 || m.state != scheduler.StateReady {
 		return false
 	}
-	cfg, u := m.cfg, m.inst.url()
-	ctx, cancel := context.WithTimeout(m.upstream.ready, cfg.Timeouts.Busy.bound())
+	e := endpoint{m.cfg, m.inst.url()}
+	ctx, cancel := context.WithTimeout(m.upstream.ready, m.cfg.Timeouts.Busy.bound())
 	m.held, m.stopAsking = lease, cancel
 	go func() {
-		for cfg.isBusy(ctx, u) && sleep(ctx, busyEvery) {
+		for e.isBusy(ctx) && sleep(ctx, busyEvery) {
 		}
 		h.post(func() {
 			if m.held == lease {
@@ -79,16 +78,16 @@ func (h *host) release(m *model) {
 	h.giveBack(m, lease)
 }
 
-// isBusy asks the model at u whether it works. Whatever goes wrong means that it does
+// isBusy asks the model whether it works. Whatever goes wrong means that it does
 // not.
-func (m *modelConfig) isBusy(ctx context.Context, u *url.URL) bool {
+func (e endpoint) isBusy(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, busyAnswer)
 	defer cancel()
-	at, field, found := strings.Cut(m.Busy, "#")
+	at, field, found := strings.Cut(e.cfg.Busy, "#")
 	if !found {
 		field = "busy"
 	}
-	resp, err := m.get(ctx, u, at)
+	resp, err := e.get(ctx, at)
 	if err != nil {
 		return false
 	}

@@ -34,7 +34,7 @@ func TestIsPassive(t *testing.T) {
 		{"GET", "/v1/static/", false},
 		{"GET", "/", false},
 	} {
-		if got := m.isPassive(&http.Request{Method: c.method, URL: &url.URL{Path: c.path}}); got != c.want {
+		if got := isPassive(m, &http.Request{Method: c.method, URL: &url.URL{Path: c.path}}); got != c.want {
 			t.Errorf("%s %s: %v", c.method, c.path, got)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/url"
 	"os"
 	"os/exec"
@@ -121,19 +120,9 @@ func (c *child) command(words []string) (*exec.Cmd, error) {
 			return nil, fmt.Errorf("working directory: %w", err) // Else it would seem that the program is missing.
 		}
 	}
-	// With a PWD that is Dir, and without the keys of the proxy.
-	cmd.Env = slices.DeleteFunc(cmd.Environ(), func(variable string) bool {
-		name, _, _ := strings.Cut(variable, "=")
-		return slices.ContainsFunc(c.cfg.secretEnv, func(s string) bool { return strings.EqualFold(s, name) })
-	})
-	for _, name := range slices.Sorted(maps.Keys(c.cfg.Env)) {
-		value, err := expand(c.cfg.Env[name], c.vars)
-		if err != nil {
-			return nil, fmt.Errorf("env %s: %w", name, err)
-		}
-		cmd.Env = append(cmd.Env, name+"="+value)
-	}
-	return cmd, nil
+	var err error
+	cmd.Env, err = c.cfg.environ(cmd.Environ(), c.vars) // With a PWD that is Dir.
+	return cmd, err
 }
 
 // url implements [instance].
@@ -154,7 +143,7 @@ func (c *child) err() error {
 
 // ready implements [instance].
 func (c *child) ready(ctx context.Context) error {
-	unhealthy := c.cfg.poll(ctx, c.addr, c.started, c.job.ended)
+	unhealthy := endpoint{c.cfg, c.addr}.poll(ctx, c.started, c.job.ended)
 	select {
 	case <-c.job.ended: // Even if something answers.
 		return c.endedEarly(ctx)

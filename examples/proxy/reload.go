@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"reflect"
 	"slices"
 	"time"
 
@@ -24,7 +23,8 @@ func (h *host) reload(cfg *config) (again []string, err error) {
 	ok := h.do(func() {
 		again = h.outdated(cfg)
 		h.policy.GroupSwapper = swapper
-		cfg.keepKeys(h.cfg.Swap(cfg))
+		h.keys.keep(cfg.Keys) // Before a request can have a key that is new.
+		h.cfg.Store(cfg)
 		h.configure(cfg)
 		h.sched.OnUnload(nil, 0) // The Swapper's rules have changed.
 	})
@@ -45,25 +45,6 @@ func (h *host) outdated(cfg *config) (names []string) {
 		}
 	}
 	return names
-}
-
-// needsRestart returns the settings that cfg has changed since the start of the proxy
-// with c, and that a reload does not take over.
-func (c *config) needsRestart(cfg *config) (settings []string) {
-	for _, s := range []struct {
-		name    string
-		changed bool
-	}{
-		{"listen", c.Listen != cfg.Listen},
-		{"queue.maxQueue", c.Queue.MaxQueue != cfg.Queue.MaxQueue},
-		{"queue.patience", c.Queue.Patience != cfg.Queue.Patience},
-		{"queue.cooldown", c.Queue.Cooldown != cfg.Queue.Cooldown},
-	} {
-		if s.changed {
-			settings = append(settings, s.name)
-		}
-	}
-	return settings
 }
 
 // configure adds, changes and removes models as cfg says.
@@ -125,29 +106,6 @@ func (h *host) adopt(m *model) {
 	if m.next != nil {
 		m.cfg, m.next, m.drains = m.next, nil, false
 		m.backend = h.newBackend(m.name, m.cfg, m.out, h.log)
-	}
-}
-
-// sameProcess reports whether a process of c serves for other as well: they differ
-// at most in what only the proxy looks at.
-func (c *modelConfig) sameProcess(other *modelConfig) bool {
-	a, b := c.processPart(), other.processPart()
-	return reflect.DeepEqual(a, b)
-}
-
-// processPart returns a copy of c with only what its process is started with.
-func (c *modelConfig) processPart() modelConfig {
-	return modelConfig{
-		Command:     c.Command,
-		StopCommand: c.StopCommand,
-		Env:         c.Env,
-		Dir:         c.Dir,
-		URL:         c.URL,
-		APIKeyEnv:   c.APIKeyEnv,
-		secretEnv:   c.secretEnv,
-		Health:      c.Health,
-		LoadTimeout: c.LoadTimeout,
-		StopTimeout: c.StopTimeout,
 	}
 }
 

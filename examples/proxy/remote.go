@@ -47,7 +47,7 @@ func (l *link) exited() <-chan struct{} { return l.cut }
 
 // ready implements [instance].
 func (l *link) ready(ctx context.Context) error {
-	err := l.cfg.poll(ctx, l.addr, time.Now(), l.cut)
+	err := endpoint{l.cfg, l.addr}.poll(ctx, time.Now(), l.cut)
 	if err == nil || l.err() != nil {
 		return l.err()
 	}

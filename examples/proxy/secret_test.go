@@ -88,7 +88,7 @@ func TestPasswordInURL(t *testing.T) {
 	mustContain(t, status, strings.TrimPrefix(server.URL, "http://"))
 
 	child := startWith(t, local("sleep", "1000"), newOutput(), logger)
-	if err := child.cfg.probe(t.Context(), at); err != nil {
+	if err := (endpoint{child.cfg, at}).probe(t.Context()); err != nil {
 		t.Errorf("probe: %v", err)
 	}
 	mustStop(t, child, 0)

@@ -45,7 +45,7 @@ func (h *host) newUpstream(model string, cfg *modelConfig, inst instance) *upstr
 			r.SetURL(url)
 			r.Out.URL.RawQuery = r.In.URL.RawQuery // As it came, even if it is broken.
 			r.SetXForwarded()
-			cfg.authorize(r.Out, url)
+			endpoint{cfg, url}.authorize(r.Out)
 			if lease := exchangeOf(r.In).lease; lease != "" {
 				r.Out.Header.Set(leaseHeader, lease)
 			}

@@ -1,0 +1,45 @@
+package main
+
+import "reflect"
+
+// needsRestart returns the settings that cfg has changed since the start of the proxy
+// with c, and that a reload does not take over.
+func (c *config) needsRestart(cfg *config) (settings []string) {
+	for _, s := range []struct {
+		name    string
+		changed bool
+	}{
+		{"listen", c.Listen != cfg.Listen},
+		{"queue.maxQueue", c.Queue.MaxQueue != cfg.Queue.MaxQueue},
+		{"queue.patience", c.Queue.Patience != cfg.Queue.Patience},
+		{"queue.cooldown", c.Queue.Cooldown != cfg.Queue.Cooldown},
+	} {
+		if s.changed {
+			settings = append(settings, s.name)
+		}
+	}
+	return settings
+}
+
+// sameProcess reports whether a process of c serves for other as well: they differ
+// at most in what only the proxy looks at.
+func (c *modelConfig) sameProcess(other *modelConfig) bool {
+	a, b := c.processPart(), other.processPart()
+	return reflect.DeepEqual(a, b)
+}
+
+// processPart returns a copy of c with only what its process is started with.
+func (c *modelConfig) processPart() modelConfig {
+	return modelConfig{
+		Command:     c.Command,
+		StopCommand: c.StopCommand,
+		Env:         c.Env,
+		Dir:         c.Dir,
+		URL:         c.URL,
+		APIKeyEnv:   c.APIKeyEnv,
+		secretEnv:   c.secretEnv,
+		Health:      c.Health,
+		LoadTimeout: c.LoadTimeout,
+		StopTimeout: c.StopTimeout,
+	}
+}
