@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"example.com/scheduler"
+	"example.com/scheduler/examples/internal/config"
 )
 
 // access decides who may.
@@ -31,7 +32,7 @@ func newAccess(address net.Addr) *access {
 
 // check returns the API key that r comes with, nil if none is needed, or the reason
 // to refuse r. The credentials are taken out of r where they were for the proxy.
-func (a *access) check(cfg *config, r *http.Request) (*keyConfig, error) {
+func (a *access) check(cfg *config.Config, r *http.Request) (*config.Key, error) {
 	if err := a.checkPage(cfg, r); err != nil {
 		return nil, err
 	}
@@ -65,18 +66,18 @@ type keyLife struct {
 }
 
 // keep begins the lives of those of keys that are new, and ends those of all others.
-func (l *keyLives) keep(keys []keyConfig) {
+func (l *keyLives) keep(keys []config.Key) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	old := l.lives
 	l.lives = make(map[string]keyLife)
 	for _, key := range keys {
-		life, has := old[key.value()]
+		life, has := old[key.Value()]
 		if !has {
 			life.Context, life.end = context.WithCancel(context.Background())
 		}
-		l.lives[key.value()] = life
-		delete(old, key.value())
+		l.lives[key.Value()] = life
+		delete(old, key.Value())
 	}
 	for _, life := range old {
 		life.end()
@@ -85,10 +86,10 @@ func (l *keyLives) keep(keys []keyConfig) {
 
 // atEnd calls f, in a goroutine of its own, when key is one no longer, unless stop is
 // called before.
-func (l *keyLives) atEnd(key *keyConfig, f func()) (stop func() bool) {
+func (l *keyLives) atEnd(key *config.Key, f func()) (stop func() bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	life, has := l.lives[key.value()]
+	life, has := l.lives[key.Value()]
 	if !has { // It has been taken away since it was found.
 		go f()
 		return func() bool { return false }
@@ -114,10 +115,10 @@ func credentials(r *http.Request) string {
 
 // matching returns the key with a secret, nil if there is none. How long it takes
 // does not depend on how much of a secret was right.
-func matching(keys []keyConfig, given string) (found *keyConfig) {
+func matching(keys []config.Key, given string) (found *config.Key) {
 	sum := sha256.Sum256([]byte(given))
 	for i := range keys {
-		own := sha256.Sum256([]byte(keys[i].value()))
+		own := sha256.Sum256([]byte(keys[i].Value()))
 		if subtle.ConstantTimeCompare(sum[:], own[:]) == 1 {
 			found = &keys[i]
 		}
@@ -128,7 +129,7 @@ func matching(keys []keyConfig, given string) (found *keyConfig) {
 // priority returns the priority of r for a model: the model's and the key's, and
 // what X-Priority adds within the bounds that the key sets. Without keys it is
 // everybody's.
-func priority(r *http.Request, key *keyConfig, model *modelConfig) (int, error) {
+func priority(r *http.Request, key *config.Key, model *config.Model) (int, error) {
 	priority := model.Priority
 	if key != nil {
 		priority += key.Priority

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"example.com/scheduler/examples/internal/config"
 )
 
 // visit is one request, from its arrival to the end of its answer: what the access log
@@ -21,7 +23,7 @@ type visit struct {
 	id      string
 	arrival time.Time
 	lease   string        // of leaseHeader, which it came with
-	key     *keyConfig    // that it came with; nil: none is needed, or none was right
+	key     *config.Key   // that it came with; nil: none is needed, or none was right
 	body    *body         // of the request; nil: nobody watches it
 	model   string        // as far as it is known
 	reason  string        // why it was not served, or not to its end; "": it was

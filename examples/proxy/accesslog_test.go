@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"example.com/scheduler"
+	"example.com/scheduler/examples/internal/config"
 )
 
 // accessLine is a line of the access log.
@@ -51,8 +52,8 @@ func (f *frontTest) accessLog(n int) (lines []accessLine) {
 
 // TestAccessLog: each request has one line, with who, what and how it went.
 func TestAccessLog(t *testing.T) {
-	f := newFrontTest(t, oneModel(func(c *config, m *modelConfig) {
-		c.Keys = []keyConfig{{Name: "office", Key: "sesame-secret"}}
+	f := newFrontTest(t, oneModel(func(c *config.Config, m *config.Model) {
+		c.Keys = []config.Key{{Name: "office", Key: "sesame-secret"}}
 		m.Aliases, m.Passive = []string{"alias"}, []string{"/metrics"}
 	}), func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/teapot" {

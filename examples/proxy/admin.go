@@ -172,7 +172,7 @@ func (a *admin) named(r *http.Request, flags ...string) ([]string, error) {
 		if name == "" {
 			return nil, badRequest("query: model is empty")
 		}
-		if model, ok := a.host.config().resolve(name); ok {
+		if model, ok := a.host.config().Resolve(name); ok {
 			name = model // Otherwise it may be one that a reload has removed.
 		}
 		if !slices.Contains(models, name) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"example.com/scheduler"
+	"example.com/scheduler/examples/internal/config"
 )
 
 // ask asks the admin of p and returns the status and the body of the answer.
@@ -105,7 +106,12 @@ func TestAdminIsStrict(t *testing.T) {
 func TestAdminResolvesAliases(t *testing.T) {
 	p := newPlay(t, "alpha")
 	cfg := *p.host.config()
-	cfg.aliases = map[string]string{"first": "alpha"}
+	model := *cfg.Models["alpha"]
+	model.Aliases = []string{"first"}
+	cfg.Models = config.Models{"alpha": &model}
+	if err := cfg.Complete(); err != nil {
+		t.Fatal(err)
+	}
 	p.host.cfg.Store(&cfg)
 	p.ready("alpha")
 	if code, body := p.ask("POST", "/load?model=first"); code != 200 || !strings.Contains(body, `"alpha"`) {

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"example.com/scheduler/examples/internal/config"
 )
 
 // remoteBackend is a model that somebody else runs.
@@ -81,12 +83,12 @@ func BenchmarkProxy(b *testing.B) {
 	}))
 	defer alone.Close()
 
-	cfg := &config{Models: modelConfigs{"bench": {Command: []string{"bench"}}}}
-	if err := cfg.complete(); err != nil {
+	cfg := &config.Config{Models: config.Models{"bench": {Command: []string{"bench"}}}}
+	if err := cfg.Complete(); err != nil {
 		b.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	h, err := newHost(cfg, log, func(string, *modelConfig, *output, *slog.Logger) backend { return remoteBackend{at} })
+	h, err := newHost(cfg, log, func(string, *config.Model, *output, *slog.Logger) backend { return remoteBackend{at} })
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"example.com/scheduler/examples/internal/config"
 )
 
 // budget bounds the bytes of request bodies that are in memory, over all requests.
@@ -56,7 +58,7 @@ type body struct {
 }
 
 // newBody makes the body of r, of at most maxBody bytes.
-func (f *front) newBody(w http.ResponseWriter, r *http.Request, cfg *config) *body {
+func (f *front) newBody(w http.ResponseWriter, r *http.Request, cfg *config.Config) *body {
 	b := &body{
 		conn:    http.NewResponseController(w),
 		gone:    r.Context().Done(),

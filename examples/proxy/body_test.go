@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"example.com/scheduler"
+	"example.com/scheduler/examples/internal/config"
 )
 
 // heap returns the size of what is in use.
@@ -25,7 +26,7 @@ func heap() int64 {
 func TestHeldIsWhatIsInMemory(t *testing.T) {
 	const room, size, clients = 32 << 20, 8 << 20, 8
 	answers := make(chan struct{})
-	f := newFrontTest(t, oneModel(func(c *config, m *modelConfig) {
+	f := newFrontTest(t, oneModel(func(c *config.Config, m *config.Model) {
 		c.MaxHeld = room
 	}), func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
@@ -104,7 +105,7 @@ func TestHeldIsWhatIsInMemory(t *testing.T) {
 func TestLongBodyPassesThrough(t *testing.T) {
 	var most int64
 	var f *frontTest
-	f = newFrontTest(t, oneModel(func(c *config, m *modelConfig) { c.MaxHeld = 64 << 10 }), func(w http.ResponseWriter, r *http.Request) {
+	f = newFrontTest(t, oneModel(func(c *config.Config, m *config.Model) { c.MaxHeld = 64 << 10 }), func(w http.ResponseWriter, r *http.Request) {
 		n, err := io.Copy(io.Discard, readerFunc(func(p []byte) (int, error) {
 			most = max(most, f.front.held.held.Load())
 			return r.Body.Read(p)
@@ -144,7 +145,7 @@ func TestTrickle(t *testing.T) {
 // is not kept if there is no room for it.
 func TestKeptIsCounted(t *testing.T) {
 	began, answer := make(chan struct{}), make(chan struct{})
-	f := newFrontTest(t, oneModel(func(c *config, m *modelConfig) { c.MaxHeld = 48 << 10 }), func(w http.ResponseWriter, r *http.Request) {
+	f := newFrontTest(t, oneModel(func(c *config.Config, m *config.Model) { c.MaxHeld = 48 << 10 }), func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		began <- struct{}{}
 		<-answer

@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"example.com/scheduler/examples/internal/demo"
 )
 
 // chaosModels are eight models in three groups: one of m0 to m2 runs at a time, and
@@ -26,7 +28,7 @@ import (
 func chaosModels(t *testing.T, worse string) []byte {
 	models := map[string]any{}
 	for i := range 8 {
-		args := []string{os.Args[0], demoCommand, "-port", "${PORT}", "-name", "${MODEL}", "-load", "30ms", "-delay", "1ms"}
+		args := []string{os.Args[0], demo.Command, "-port", "${PORT}", "-name", "${MODEL}", "-load", "30ms", "-delay", "1ms"}
 		name := fmt.Sprint("m", i)
 		if strings.Contains(worse, name+"-fails") {
 			args = append(args, "-fail")

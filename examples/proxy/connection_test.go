@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"example.com/scheduler"
+	"example.com/scheduler/examples/internal/config"
 )
 
 // rawRequest sends text to the front as it is, on a connection of its own.
@@ -61,8 +62,8 @@ func early(w http.ResponseWriter, r *http.Request) {
 // never taken for a request.
 func TestNoSmuggling(t *testing.T) {
 	f := newFrontTest(t, oneModel(nil), early, false)
-	keyed := newFrontTest(t, oneModel(func(c *config, m *modelConfig) {
-		c.Keys = []keyConfig{{Name: "one", Key: "sesame"}}
+	keyed := newFrontTest(t, oneModel(func(c *config.Config, m *config.Model) {
+		c.Keys = []config.Key{{Name: "one", Key: "sesame"}}
 	}), early, false)
 	for _, tt := range []struct {
 		name   string
@@ -218,7 +219,7 @@ func TestBrokenBody(t *testing.T) {
 			{"a second model", func(conn *net.TCPConn) { io.WriteString(conn, chunk(`","model":"m","model":"m"}`)+"0\r\n\r\n") }, 400, "bad_request"},
 		} {
 			t.Run(phase.name+", "+c.name, func(t *testing.T) {
-				f := newFrontTest(t, oneModel(func(cfg *config, m *modelConfig) { cfg.MaxBody = 1000 }), echo, phase.name == "waiting")
+				f := newFrontTest(t, oneModel(func(cfg *config.Config, m *config.Model) { cfg.MaxBody = 1000 }), echo, phase.name == "waiting")
 				if c.name == "stalled" {
 					f.front.stalled = 100 * time.Millisecond
 				}

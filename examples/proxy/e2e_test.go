@@ -152,13 +152,6 @@ func statusOf(t *testing.T, client *http.Client, url string) (s statusAnswer) {
 	return s
 }
 
-// newClient makes a client whose connections end with the test.
-func newClient(t *testing.T) *http.Client {
-	transport := &http.Transport{MaxIdleConnsPerHost: 256}
-	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: patience}
-}
-
 // answered is how a request of a caller went.
 func answered(model string, code int, text string, err error) (what string, clear bool) {
 	switch {
@@ -373,15 +366,6 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 		t.Errorf("exit code %d\n%s", code, &p.stderr)
 	}
 	<-answer
-}
-
-// writeConfig writes a configuration file and returns its name.
-func writeConfig(t *testing.T, text string) string {
-	file := filepath.Join(t.TempDir(), "models.json")
-	if err := os.WriteFile(file, []byte(text), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	return file
 }
 
 // TestReloadOnSignal: a broken configuration changes nothing and says why; a good

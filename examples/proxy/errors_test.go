@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"example.com/scheduler"
+	"example.com/scheduler/examples/internal/config"
 )
 
 // refusal is the body of an error, in OpenAI's form.
@@ -59,8 +60,8 @@ func TestUnknownPaths(t *testing.T) {
 
 // TestRefusalsSayWhy: a message names what is wrong and what to do about it.
 func TestRefusalsSayWhy(t *testing.T) {
-	f := newFrontTest(t, oneModel(func(c *config, m *modelConfig) {
-		c.Keys = []keyConfig{{Name: "one", Key: "sesame-secret"}}
+	f := newFrontTest(t, oneModel(func(c *config.Config, m *config.Model) {
+		c.Keys = []config.Key{{Name: "one", Key: "sesame-secret"}}
 	}), echo, false)
 	key := []string{"X-Api-Key", "sesame-secret"}
 	form := []string{"Content-Type", "application/x-www-form-urlencoded"}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"example.com/scheduler"
+	"example.com/scheduler/examples/internal/config"
 )
 
 // exchange is a request at a model, until its handler returns. It is cut off when the
@@ -21,7 +22,7 @@ import (
 // the caller takes to send its request, or to receive the answer.
 type exchange struct {
 	upstream *upstream
-	timeouts timeoutsConfig
+	timeouts config.Timeouts
 	lease    string          // for leaseHeader; "": none
 	opened   func()          // called when it has become a websocket, or the like
 	in       *http.Request   // as it came
@@ -58,7 +59,7 @@ func (e *exchange) send(r *http.Request) (*http.Response, error) {
 	}))
 	sent := &sentBody{ReadCloser: r.Body, exchange: e}
 	sent.owner, _ = e.in.Body.(*body)
-	sent.wait = time.AfterFunc(e.timeouts.FirstByte.bound(), sent.late)
+	sent.wait = time.AfterFunc(e.timeouts.FirstByte.Bound(), sent.late)
 	defer sent.finish()
 	if r.Body != nil {
 		r.Body = sent
@@ -104,7 +105,7 @@ func (b *sentBody) Read(p []byte) (n int, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.answered {
-		b.wait.Reset(b.exchange.timeouts.FirstByte.bound())
+		b.wait.Reset(b.exchange.timeouts.FirstByte.Bound())
 	}
 	return n, err
 }
@@ -158,7 +159,7 @@ func (b *sentBody) finish() {
 }
 
 // cutSilent cuts e off because its model has been silent for d.
-func (e *exchange) cutSilent(d duration) {
+func (e *exchange) cutSilent(d config.Duration) {
 	e.cut(fmt.Errorf("model %q: %w for %v", e.upstream.model, errSilent, d))
 }
 
@@ -174,7 +175,7 @@ func (e *exchange) receive(resp *http.Response) {
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	a := &answerBody{ReadCloser: resp.Body, exchange: e}
 	a.events = kind == "text/event-stream" && resp.ContentLength < 0 && resp.Header.Get("Content-Encoding") == ""
-	a.wait = time.AfterFunc(e.timeouts.Idle.bound(), func() { e.cutSilent(e.timeouts.Idle) })
+	a.wait = time.AfterFunc(e.timeouts.Idle.Bound(), func() { e.cutSilent(e.timeouts.Idle) })
 	a.wait.Stop()
 	resp.Body = a
 }
@@ -194,7 +195,7 @@ func (a *answerBody) Read(p []byte) (int, error) {
 	if a.rest != nil {
 		return a.rest.Read(p)
 	}
-	a.wait.Reset(a.exchange.timeouts.Idle.bound())
+	a.wait.Reset(a.exchange.timeouts.Idle.Bound())
 	n, err := a.ReadCloser.Read(p)
 	a.wait.Stop()
 	if !a.events || err == nil || err == io.EOF {

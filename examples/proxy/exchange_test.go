@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"example.com/scheduler"
+	"example.com/scheduler/examples/internal/config"
 )
 
 // TestSilentModel: a model that does not begin its answer in time is 504, one that does
@@ -27,9 +28,9 @@ func TestSilentModel(t *testing.T) {
 		io.Copy(io.Discard, r.Body)
 		<-r.Context().Done()
 	}
-	f := newFrontTest(t, oneModel(func(c *config, m *modelConfig) {
-		m.Timeouts = timeoutsConfig{FirstByte: duration(200 * time.Millisecond), Idle: -1}
-		c.Models["n"] = &modelConfig{Command: []string{"n"}, Timeouts: timeoutsConfig{FirstByte: -1, Idle: duration(200 * time.Millisecond)}}
+	f := newFrontTest(t, oneModel(func(c *config.Config, m *config.Model) {
+		m.Timeouts = config.Timeouts{FirstByte: config.Duration(200 * time.Millisecond), Idle: -1}
+		c.Models["n"] = &config.Model{Command: []string{"n"}, Timeouts: config.Timeouts{FirstByte: -1, Idle: config.Duration(200 * time.Millisecond)}}
 	}), model, false)
 	resp, code, message := f.refusal("POST", chatPath, `{"model":"m"}`)
 	if resp.StatusCode != 504 || code != "model_timeout" || message != `model "m": it has been silent for 200ms` {
@@ -60,7 +61,7 @@ func TestSilentModel(t *testing.T) {
 // TestOnlyTheModelsTimeCounts: not the caller's, on its way there and back.
 func TestOnlyTheModelsTimeCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := &exchange{upstream: &upstream{model: "m"}, timeouts: timeoutsConfig{FirstByte: seconds(2), Idle: seconds(2)}}
+		e := &exchange{upstream: &upstream{model: "m"}, timeouts: config.Timeouts{FirstByte: config.Seconds(2), Idle: config.Seconds(2)}}
 		e.ctx, e.cut = context.WithCancelCause(t.Context())
 		slow := io.NopCloser(readerFunc(func(p []byte) (int, error) { time.Sleep(time.Hour); return len(p), nil }))
 		sent := &sentBody{ReadCloser: slow, exchange: e}
@@ -134,7 +135,7 @@ func TestStaleConnection(t *testing.T) {
 	for _, c := range []struct {
 		name, method, body string
 		size               int64
-		held               size
+		held               config.Size
 		half               bool
 		status             int
 	}{
@@ -147,7 +148,7 @@ func TestStaleConnection(t *testing.T) {
 		{name: "half an answer", method: "POST", body: "x", half: true, status: 502},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f := newFrontTest(t, oneModel(func(cfg *config, m *modelConfig) { cfg.MaxHeld = c.held }), echo, false)
+			f := newFrontTest(t, oneModel(func(cfg *config.Config, m *config.Model) { cfg.MaxHeld = c.held }), echo, false)
 			address, answered := idleServer(t, max(1, c.size), c.half)
 			f.at.Host = address
 			f.do("GET", "/upstream/m/", "")

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"example.com/scheduler"
+	"example.com/scheduler/examples/internal/config"
 )
 
 // longestName is how long the name of a model may be.
@@ -123,7 +124,7 @@ func (f *finder) names(name string, at, to int64, quote func(string) string) {
 	case len(name) > longestName:
 		f.wrong = errLongName
 	case f.name != "" && name != f.name:
-		f.wrong = badRequest(fmt.Sprintf("the query names model %q, the body %q", shorten(f.name), shorten(name)))
+		f.wrong = badRequest(fmt.Sprintf("the query names model %q, the body %q", config.Shorten(f.name), config.Shorten(name)))
 	}
 	f.name, f.found, f.at, f.to, f.quote = name, true, at, to, quote
 }
@@ -177,7 +178,7 @@ func (f *finder) rename(r *http.Request, b *body, name string) {
 //
 // The rest never leads out of the base path of the model's URL, whatever it is that
 // the model takes for a slash.
-func splitUpstream(cfg *config, path string) (model, rest string, err error) {
+func splitUpstream(cfg *config.Config, path string) (model, rest string, err error) {
 	path = strings.TrimPrefix(path, "/upstream/")
 	end := len(path)
 	if end > 3*longestName { // No name is that long, and each try costs its length.
@@ -185,7 +186,7 @@ func splitUpstream(cfg *config, path string) (model, rest string, err error) {
 	}
 	for ; end > 0; end = strings.LastIndexByte(path[:end], '/') {
 		name, err := url.PathUnescape(path[:end])
-		model, ok := cfg.resolve(name)
+		model, ok := cfg.Resolve(name)
 		if err != nil || !ok {
 			continue
 		}

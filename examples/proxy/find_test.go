@@ -19,6 +19,7 @@ import (
 	"testing/iotest"
 
 	"example.com/scheduler"
+	"example.com/scheduler/examples/internal/config"
 )
 
 const formType = "application/x-www-form-urlencoded"
@@ -38,7 +39,7 @@ func namingRequest(kind string, length int) *http.Request {
 func bodyOf(r *http.Request, from io.Reader) *body {
 	f := &front{stalled: patience}
 	r.Body = io.NopCloser(from)
-	return f.newBody(httptest.NewRecorder(), r, &config{MaxBody: 64 << 20, MaxHeld: 64 << 20})
+	return f.newBody(httptest.NewRecorder(), r, &config.Config{MaxBody: 64 << 20, MaxHeld: 64 << 20})
 }
 
 // findIn finds the model in a body, and returns what a model would then read.
@@ -363,9 +364,14 @@ func TestRenameLittle(t *testing.T) {
 }
 
 func TestSplitUpstream(t *testing.T) {
-	cfg := &config{
-		Models:  modelConfigs{"a": {}, "org": {}, "org/a": {}, "ü b": {}, "deep/er/x": {}},
-		aliases: map[string]string{"x/y": "a", "gpt": "org/a"},
+	cfg := &config.Config{Models: config.Models{
+		"a": {Aliases: []string{"x/y"}}, "org": {}, "org/a": {Aliases: []string{"gpt"}}, "ü b": {}, "deep/er/x": {},
+	}}
+	for _, m := range cfg.Models {
+		m.Command = []string{"true"}
+	}
+	if err := cfg.Complete(); err != nil {
+		t.Fatal(err)
 	}
 	for _, tt := range []struct{ path, model, rest string }{
 		{"a", "a", "/"},
@@ -405,7 +411,7 @@ func TestSplitUpstream(t *testing.T) {
 
 // TestSplitUpstreamStaysInside: no way of writing ".." leads out of the base path.
 func TestSplitUpstreamStaysInside(t *testing.T) {
-	cfg := &config{Models: modelConfigs{"a": {}}}
+	cfg := &config.Config{Models: config.Models{"a": {}}}
 	for _, rest := range []string{
 		"..", "../", "x/../../y", "%2e%2e/x", "x/%2E./y", "x%2F..%2fy", "x%2f%2e%2e", `..\x`, "x%5C..%5cy", "..;a=b/x", "..%3b/x",
 	} {

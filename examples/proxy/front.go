@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"example.com/scheduler"
+	"example.com/scheduler/examples/internal/config"
 )
 
 // apiPaths are the paths whose request names a model: in its JSON body, its form,
@@ -138,7 +139,7 @@ func (f *front) route(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if allowed == nil {
-		writeError(w, r, fmt.Errorf("%w: %q", errNoPath, shorten(r.URL.Path)))
+		writeError(w, r, fmt.Errorf("%w: %q", errNoPath, config.Shorten(r.URL.Path)))
 		return
 	}
 	w.Header().Set("Allow", strings.Join(allowed, ", "))
@@ -159,7 +160,7 @@ func (f *front) api(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	visitOf(r).model = found.name
-	model, ok := cfg.resolve(found.name)
+	model, ok := cfg.Resolve(found.name)
 	if !ok {
 		writeError(w, r, fmt.Errorf("%w: %q", scheduler.ErrModelNotFound, found.name))
 		return
@@ -191,7 +192,7 @@ func rawPath(u *url.URL) string { return cmp.Or(u.RawPath, u.EscapedPath()) }
 
 // serve waits until the model may serve r, and lets it. Found is what is known of the
 // body.
-func (f *front) serve(w http.ResponseWriter, r *http.Request, cfg *config, model string, found *finder) {
+func (f *front) serve(w http.ResponseWriter, r *http.Request, cfg *config.Config, model string, found *finder) {
 	visit := visitOf(r)
 	visit.model = model
 	priority, err := priority(r, visit.key, cfg.Models[model])
@@ -205,7 +206,7 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request, cfg *config, model
 		return
 	}
 	arrival := time.Now()
-	ctx, cancel := context.WithTimeoutCause(r.Context(), cfg.Models[model].QueueTimeout.bound(), errQueueTimeout)
+	ctx, cancel := context.WithTimeoutCause(r.Context(), cfg.Models[model].QueueTimeout.Bound(), errQueueTimeout)
 	defer cancel()
 	shown := &shownWait{front: f, w: w, r: r, model: model, arrival: arrival, on: cfg.Models[model].SendLoadingState, found: found}
 	resp := f.wait(ctx, model, priority, visit.body, shown)
@@ -287,7 +288,7 @@ type modelEntry struct {
 }
 
 // entryOf describes a model of cfg.
-func entryOf(cfg *config, name string) modelEntry {
+func entryOf(cfg *config.Config, name string) modelEntry {
 	m := cfg.Models[name]
 	return modelEntry{ID: name, Object: "model", OwnedBy: "proxy", Description: m.Description, Aliases: m.Aliases}
 }
@@ -309,7 +310,7 @@ func (f *front) models(w http.ResponseWriter, r *http.Request) {
 // model answers with one model, which may be unlisted.
 func (f *front) model(w http.ResponseWriter, r *http.Request) {
 	cfg := f.host.config()
-	name, ok := cfg.resolve(r.PathValue("model"))
+	name, ok := cfg.Resolve(r.PathValue("model"))
 	if !ok {
 		writeError(w, r, fmt.Errorf("%w: %q", scheduler.ErrModelNotFound, r.PathValue("model")))
 		return

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"example.com/scheduler"
+	"example.com/scheduler/examples/internal/config"
 )
 
 // gatedBackend is a model that an httptest server is, and that loads when the gate
@@ -62,8 +63,8 @@ type frontTest struct {
 
 // newFrontTest makes one of the models in cfg, all of them served by model. With
 // load each load waits for the gate; without, it takes no time.
-func newFrontTest(t *testing.T, cfg *config, model http.HandlerFunc, load bool) *frontTest {
-	if err := cfg.complete(); err != nil {
+func newFrontTest(t *testing.T, cfg *config.Config, model http.HandlerFunc, load bool) *frontTest {
+	if err := cfg.Complete(); err != nil {
 		t.Fatal(err)
 	}
 	upstream := httptest.NewServer(model)
@@ -74,7 +75,7 @@ func newFrontTest(t *testing.T, cfg *config, model http.HandlerFunc, load bool) 
 	}
 	f := &frontTest{t: t, gate: make(chan error, 100), log: &lockedBuffer{}, at: at}
 	log := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	f.host, err = newHost(cfg, log, func(string, *modelConfig, *output, *slog.Logger) backend {
+	f.host, err = newHost(cfg, log, func(string, *config.Model, *output, *slog.Logger) backend {
 		if load {
 			return gatedBackend{at, f.gate}
 		}
@@ -163,9 +164,9 @@ func echo(w http.ResponseWriter, r *http.Request) {
 }
 
 // oneModel is a configuration of model "m", changed.
-func oneModel(change func(c *config, m *modelConfig)) *config {
-	m := &modelConfig{Command: []string{"m"}}
-	c := &config{Models: modelConfigs{"m": m}}
+func oneModel(change func(c *config.Config, m *config.Model)) *config.Config {
+	m := &config.Model{Command: []string{"m"}}
+	c := &config.Config{Models: config.Models{"m": m}}
 	if change != nil {
 		change(c, m)
 	}
@@ -176,12 +177,12 @@ const chatPath = "/v1/chat/completions"
 
 // TestFrontErrors: each kind of error has its status and says what is wrong.
 func TestFrontErrors(t *testing.T) {
-	f := newFrontTest(t, oneModel(func(c *config, m *modelConfig) {
+	f := newFrontTest(t, oneModel(func(c *config.Config, m *config.Model) {
 		c.MaxBody, c.MaxHeld = 2000, 1000
-		c.Queue.Cooldown = duration(time.Hour)
-		c.Models["n"] = &modelConfig{Command: []string{"n"}, QueueTimeout: duration(time.Millisecond)}
-		c.Models["o"] = &modelConfig{Command: []string{"o"}}
-		c.Models["p"] = &modelConfig{Command: []string{"p"}, Capacity: 1, QueueTimeout: duration(time.Hour)}
+		c.Queue.Cooldown = config.Duration(time.Hour)
+		c.Models["n"] = &config.Model{Command: []string{"n"}, QueueTimeout: config.Duration(time.Millisecond)}
+		c.Models["o"] = &config.Model{Command: []string{"o"}}
+		c.Models["p"] = &config.Model{Command: []string{"p"}, Capacity: 1, QueueTimeout: config.Duration(time.Hour)}
 	}), echo, true)
 	check := func(method, path, body string, status int, code string) {
 		t.Helper()
@@ -235,7 +236,7 @@ func TestFrontErrors(t *testing.T) {
 // TestFrontPassesOn: aliases, the model's own name, hop-by-hop headers, and whatever
 // else a model answers to.
 func TestFrontPassesOn(t *testing.T) {
-	f := newFrontTest(t, oneModel(func(c *config, m *modelConfig) {
+	f := newFrontTest(t, oneModel(func(c *config.Config, m *config.Model) {
 		m.Aliases, m.UseModelName, m.Unlisted = []string{"al/ias"}, "its own", true
 	}), echo, false)
 	resp, text := f.do("POST", chatPath+"?a=b", `{"model":"al/ias","n":1}`, "Authorization", "Bearer client", "Connection", "X-Hop", "X-Hop", "1", "X-End", "2")
@@ -339,7 +340,7 @@ func TestFrontHangUpWhileWaiting(t *testing.T) {
 // TestFrontStalledBody: a client that stops in the middle of its body keeps neither
 // its place nor memory, and the answer does not wait for the rest.
 func TestFrontStalledBody(t *testing.T) {
-	f := newFrontTest(t, oneModel(func(c *config, m *modelConfig) { m.QueueTimeout = duration(50 * time.Millisecond) }), echo, true)
+	f := newFrontTest(t, oneModel(func(c *config.Config, m *config.Model) { m.QueueTimeout = config.Duration(50 * time.Millisecond) }), echo, true)
 	conn, err := net.Dial("tcp", f.server.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -388,8 +389,8 @@ func TestFrontUpgrade(t *testing.T) {
 // TestFrontKeys: who has one may, in three ways; it reaches neither the model nor
 // the log.
 func TestFrontKeys(t *testing.T) {
-	f := newFrontTest(t, oneModel(func(c *config, m *modelConfig) {
-		c.Keys = []keyConfig{{Name: "one", Key: "sesame-secret", MinPriority: -5, MaxPriority: 5}}
+	f := newFrontTest(t, oneModel(func(c *config.Config, m *config.Model) {
+		c.Keys = []config.Key{{Name: "one", Key: "sesame-secret", MinPriority: -5, MaxPriority: 5}}
 	}), echo, false)
 	for _, c := range []struct {
 		status int
@@ -434,7 +435,7 @@ func TestLoadingState(t *testing.T) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		io.WriteString(w, "data: real\n\ndata: [DONE]\n\n")
 	}
-	f := newFrontTest(t, oneModel(func(c *config, m *modelConfig) { m.SendLoadingState = true }), model, true)
+	f := newFrontTest(t, oneModel(func(c *config.Config, m *config.Model) { m.SendLoadingState = true }), model, true)
 	ask := func(stream bool, header string, load error) (status int, begin, rest string) {
 		req, _ := http.NewRequest("POST", f.server.URL+chatPath, strings.NewReader(fmt.Sprintf(`{"model":"m","messages":[],"stream":%v}`, stream)))
 		req.Header.Set("X-Break", header)

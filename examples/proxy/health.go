@@ -10,6 +10,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"example.com/scheduler/examples/internal/config"
 )
 
 // dialer connects to models that are being loaded. A server that may be starting is
@@ -28,7 +30,7 @@ var prober = &http.Client{
 
 // endpoint is where a model answers.
 type endpoint struct {
-	cfg *modelConfig
+	cfg *config.Model
 	url *url.URL
 }
 
@@ -72,9 +74,9 @@ func (e endpoint) poll(ctx context.Context, started time.Time, gone <-chan struc
 
 // probe asks the model once.
 func (e endpoint) probe(ctx context.Context) error {
-	if e.cfg.Health == noHealth && e.cfg.remote() {
+	if e.cfg.Health == config.NoHealth && e.cfg.Remote() {
 		return nil
-	} else if e.cfg.Health == noHealth {
+	} else if e.cfg.Health == config.NoHealth {
 		return connect(ctx, e.url)
 	}
 	resp, err := e.get(ctx, e.cfg.Health)

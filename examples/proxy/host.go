@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"example.com/scheduler"
+	"example.com/scheduler/examples/internal/config"
 )
 
 // host is the server as its scheduler sees it. One goroutine, the run loop, calls
@@ -22,7 +23,7 @@ type host struct {
 	log        *slog.Logger
 	newBackend backendFactory
 	metrics    *metrics
-	cfg        atomic.Pointer[config] // replaced by a reload, never changed
+	cfg        atomic.Pointer[config.Config] // replaced by a reload, never changed
 	keys       keyLives
 	transport  *http.Transport // to the models
 
@@ -48,11 +49,11 @@ type host struct {
 }
 
 // backendFactory makes the backend of a model.
-type backendFactory func(name string, cfg *modelConfig, out *output, log *slog.Logger) backend
+type backendFactory func(name string, cfg *config.Model, out *output, log *slog.Logger) backend
 
 // newHost makes a host of the models in cfg. Somebody has to call run.
-func newHost(cfg *config, log *slog.Logger, newBackend backendFactory) (*host, error) {
-	swapper, err := cfg.swapper()
+func newHost(cfg *config.Config, log *slog.Logger, newBackend backendFactory) (*host, error) {
+	swapper, err := cfg.Swapper()
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +87,7 @@ func newHost(cfg *config, log *slog.Logger, newBackend backendFactory) (*host, e
 }
 
 // config returns the present configuration.
-func (h *host) config() *config { return h.cfg.Load() }
+func (h *host) config() *config.Config { return h.cfg.Load() }
 
 // run is the run loop. It returns after shutdown.
 //

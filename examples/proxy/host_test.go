@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"example.com/scheduler"
+	"example.com/scheduler/examples/internal/config"
 )
 
 // fakeBackend is a model whose processes are nothing but time.
@@ -139,10 +140,10 @@ func (i *fakeInstance) err() error {
 
 // testHost runs body in a bubble of virtual time, with a host of models that take
 // 10 s to load and 1 s to stop, one of them at a time.
-func testHost(t *testing.T, cfg *config, body func(t *testing.T, h *host, w *fakeWorld)) {
+func testHost(t *testing.T, cfg *config.Config, body func(t *testing.T, h *host, w *fakeWorld)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &fakeWorld{start: time.Now(), made: make(map[string]*fakeBackend), live: make(map[string]int)}
-		h, err := newHost(cfg, slog.New(slog.DiscardHandler), func(name string, _ *modelConfig, _ *output, _ *slog.Logger) backend {
+		h, err := newHost(cfg, slog.New(slog.DiscardHandler), func(name string, _ *config.Model, _ *output, _ *slog.Logger) backend {
 			b := &fakeBackend{name: name, w: w, load: 10 * time.Second, stop: time.Second}
 			w.made[name] = b
 			return b
@@ -168,15 +169,15 @@ func testHost(t *testing.T, cfg *config, body func(t *testing.T, h *host, w *fak
 }
 
 // testConfig is the configuration of a few models, of which one runs at a time.
-func testConfig(t *testing.T, change func(c *config)) *config {
-	c := &config{Models: modelConfigs{}}
+func testConfig(t *testing.T, change func(c *config.Config)) *config.Config {
+	c := &config.Config{Models: config.Models{}}
 	for _, name := range []string{"a", "b", "c"} {
-		c.Models[name] = &modelConfig{Command: []string{name}}
+		c.Models[name] = &config.Model{Command: []string{name}}
 	}
 	if change != nil {
 		change(c)
 	}
-	if err := c.complete(); err != nil {
+	if err := c.Complete(); err != nil {
 		t.Fatal(err)
 	}
 	return c
@@ -385,7 +386,7 @@ func TestUnloadWaits(t *testing.T) {
 // TestTTL: an idle model is unloaded when its time is over, not before, and a
 // request just before that begins it anew.
 func TestTTL(t *testing.T) {
-	cfg := testConfig(t, func(c *config) { c.Models["a"].TTL = duration(30 * time.Second) })
+	cfg := testConfig(t, func(c *config.Config) { c.Models["a"].TTL = config.Duration(30 * time.Second) })
 	testHost(t, cfg, func(t *testing.T, h *host, w *fakeWorld) {
 		go w.call(t.Context(), "r0", "a", 5*time.Second)
 		time.Sleep(44 * time.Second)
@@ -402,10 +403,10 @@ func TestReloadKeepsServing(t *testing.T) {
 	testHost(t, testConfig(t, nil), func(t *testing.T, h *host, w *fakeWorld) {
 		go w.call(t.Context(), "r0", "a", 10*time.Second)
 		time.Sleep(15 * time.Second)
-		cfg := testConfig(t, func(c *config) {
+		cfg := testConfig(t, func(c *config.Config) {
 			c.Models["a"].Command = []string{"a", "-better"}
 			delete(c.Models, "b")
-			c.Models["d"] = &modelConfig{Command: []string{"d"}}
+			c.Models["d"] = &config.Model{Command: []string{"d"}}
 		})
 		if _, err := h.reload(cfg); err != nil {
 			t.Fatal(err)
@@ -414,7 +415,7 @@ func TestReloadKeepsServing(t *testing.T) {
 		go w.call(t.Context(), "r2", "b", 0)
 		time.Sleep(20 * time.Second)
 		w.must(t, "0s start a", "10s r0 served by a", `15s r2: scheduler: model not found: "b"`, "21s gone a", "21s start a", "31s r1 served by a")
-		cfg = testConfig(t, func(c *config) { delete(c.Models, "a") })
+		cfg = testConfig(t, func(c *config.Config) { delete(c.Models, "a") })
 		if _, err := h.reload(cfg); err != nil {
 			t.Fatal(err)
 		}

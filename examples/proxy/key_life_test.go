@@ -8,15 +8,16 @@ import (
 	"testing"
 
 	"example.com/scheduler"
+	"example.com/scheduler/examples/internal/config"
 )
 
 // A key that a reload takes away ends what is open with it: streams, those that wait,
 // those whose answer has not begun, and those of operators. Other keys notice nothing.
 func TestReloadEndsStreamsOfAKey(t *testing.T) {
-	keys := func(keys ...keyConfig) *config {
-		return oneModel(func(c *config, m *modelConfig) { c.Keys, m.Concurrency = keys, 3 })
+	keys := func(keys ...config.Key) *config.Config {
+		return oneModel(func(c *config.Config, m *config.Model) { c.Keys, m.Concurrency = keys, 3 })
 	}
-	gone, stays := keyConfig{Name: "gone", Key: "sesame"}, keyConfig{Name: "stays", Key: "xyzzy"}
+	gone, stays := config.Key{Name: "gone", Key: "sesame"}, config.Key{Name: "stays", Key: "xyzzy"}
 	finish := make(chan struct{})
 	f := newFrontTest(t, keys(gone, stays), func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body) // Or the end of the connection would not be noticed.
@@ -37,7 +38,7 @@ func TestReloadEndsStreamsOfAKey(t *testing.T) {
 		text   string
 		err    error
 	}
-	open := func(method, path string, key secret) <-chan result {
+	open := func(method, path string, key config.Secret) <-chan result {
 		req, err := http.NewRequest(method, f.server.URL+path, strings.NewReader(`{"model":"m"}`))
 		if method == "GET" {
 			req, err = http.NewRequest(method, f.server.URL+path, nil)
@@ -74,8 +75,8 @@ func TestReloadEndsStreamsOfAKey(t *testing.T) {
 	inFlight(3, 1)
 	events := open("GET", "/events", gone.Key)
 
-	cfg := keys(keyConfig{Name: "renamed", Key: "xyzzy"})
-	if err := cfg.complete(); err != nil {
+	cfg := keys(config.Key{Name: "renamed", Key: "xyzzy"})
+	if err := cfg.Complete(); err != nil {
 		t.Fatal(err)
 	}
 	mustReload(t, f.host, cfg)

@@ -127,7 +127,7 @@ func (h *host) relieve() {
 			h.post(func() { h.leases.looking = false; h.relieve() })
 		})
 	}
-	grace := h.config().Queue.WebsocketGrace.bound()
+	grace := h.config().Queue.WebsocketGrace.Bound()
 	on := make(map[string][]string) // by model: what all requests for it wait on
 	for _, w := range h.sched.Snapshot().Waiting {
 		if w.Age >= grace {

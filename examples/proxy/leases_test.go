@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"example.com/scheduler"
+	"example.com/scheduler/examples/internal/config"
 )
 
 // from returns the context of a request that a model makes while it serves the lease.
@@ -40,10 +41,10 @@ func (w *fakeWorld) serve(t *testing.T, ctx context.Context, model string) (leas
 // TestLoops: who waits, if only through others, for a model that serves its own ancestor
 // would wait for ever, and is refused. Whoever does not, is not.
 func TestLoops(t *testing.T) {
-	cfg := testConfig(t, func(c *config) {
+	cfg := testConfig(t, func(c *config.Config) {
 		c.Models["a"].Concurrency, c.Models["b"].Concurrency = 2, 1
-		c.Models["d"] = &modelConfig{Command: []string{"d"}}
-		c.Groups = []groupConfig{{Name: "beside", Members: []string{"c"}, Persistent: true}, {Name: "room", Members: []string{"a", "b"}}}
+		c.Models["d"] = &config.Model{Command: []string{"d"}}
+		c.Groups = []config.Group{{Name: "beside", Members: []string{"c"}, Persistent: true}, {Name: "room", Members: []string{"a", "b"}}}
 	})
 	testHost(t, cfg, func(t *testing.T, h *host, w *fakeWorld) {
 		ask := func(name, lease, model string) { go w.call(w.from(t.Context(), lease), name, model, 0) }
@@ -83,7 +84,9 @@ func TestLoops(t *testing.T) {
 
 // TestLoopThatComesLater: a wait that is none at first becomes a loop.
 func TestLoopThatComesLater(t *testing.T) {
-	beside := testConfig(t, func(c *config) { c.Groups = []groupConfig{{Name: "g", Members: []string{"c"}, Persistent: true}} })
+	beside := testConfig(t, func(c *config.Config) {
+		c.Groups = []config.Group{{Name: "g", Members: []string{"c"}, Persistent: true}}
+	})
 	testHost(t, beside, func(t *testing.T, h *host, w *fakeWorld) {
 		lease, end := w.serve(t, t.Context(), "c")
 		_, endOther := w.serve(t, t.Context(), "a")
@@ -130,7 +133,7 @@ func TestLongChains(t *testing.T) {
 func TestLeaseHeader(t *testing.T) {
 	var f *frontTest
 	var inner string
-	f = newFrontTest(t, oneModel(func(c *config, m *modelConfig) { m.Concurrency = 1 }), func(w http.ResponseWriter, r *http.Request) {
+	f = newFrontTest(t, oneModel(func(c *config.Config, m *config.Model) { m.Concurrency = 1 }), func(w http.ResponseWriter, r *http.Request) {
 		lease := r.Header.Get(leaseHeader)
 		if lease == "" || lease == "forged" {
 			t.Errorf("the model has got %q", lease)
@@ -148,10 +151,10 @@ func TestLeaseHeader(t *testing.T) {
 // TestIdleWebsocket: it is cut once another request has waited for its model's room, or
 // its slot, for the grace; not while nobody waits.
 func TestIdleWebsocket(t *testing.T) {
-	f := newFrontTest(t, oneModel(func(c *config, m *modelConfig) {
-		c.Queue.WebsocketGrace = duration(100 * time.Millisecond)
+	f := newFrontTest(t, oneModel(func(c *config.Config, m *config.Model) {
+		c.Queue.WebsocketGrace = config.Duration(100 * time.Millisecond)
 		m.Concurrency = 1
-		c.Models["n"] = &modelConfig{Command: []string{"n"}}
+		c.Models["n"] = &config.Model{Command: []string{"n"}}
 	}), func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Upgrade") == "" {
 			return

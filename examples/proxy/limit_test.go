@@ -14,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"example.com/scheduler/examples/internal/demo"
 )
 
 // More callers than there can be open files all get their answers. Meanwhile a model is
@@ -21,7 +23,7 @@ import (
 func TestFewFiles(t *testing.T) {
 	t.Setenv(filesVariable, "64")
 	gate := filepath.Join(t.TempDir(), "gate")
-	script := fmt.Sprintf("until [ -e '%s' ]; do sleep 0.05; done; exec '%s' %s -port ${PORT} -load 0s -delay 0s", gate, self(t), demoCommand)
+	script := fmt.Sprintf("until [ -e '%s' ]; do sleep 0.05; done; exec '%s' %s -port ${PORT} -load 0s -delay 0s", gate, self(t), demo.Command)
 	p := startProxyProcess(t, "-config", writeConfig(t, fmt.Sprintf(`{"models": {"a": {"command": ["sh", "-c", %q]}}}`, script)))
 	var all sync.WaitGroup
 	client := newClient(t)

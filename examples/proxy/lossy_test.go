@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"example.com/scheduler/examples/internal/demo"
 )
 
 // pipedProxy starts a proxy whose stdout and stderr are these, and which listens at
@@ -30,7 +32,7 @@ func pipedProxy(t *testing.T, stdout, stderr *os.File) *proxyProcess {
 	address := l.Addr().String()
 	l.Close()
 	file := filepath.Join(t.TempDir(), "models.json")
-	script := fmt.Sprintf("(yes 'a line of the model that nobody reads'; kill $$) & exec '%s' %s -port ${PORT} -load 0s -delay 0s", self(t), demoCommand)
+	script := fmt.Sprintf("(yes 'a line of the model that nobody reads'; kill $$) & exec '%s' %s -port ${PORT} -load 0s -delay 0s", self(t), demo.Command)
 	text := fmt.Sprintf(`{"models": {"alpha": {"command": ["sh", "-c", %q]}}}`, script)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

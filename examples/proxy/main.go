@@ -18,11 +18,14 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"example.com/scheduler/examples/internal/config"
+	"example.com/scheduler/examples/internal/demo"
 )
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == demoCommand {
-		if err := demoMain(os.Args[2:]); err != nil {
+	if len(os.Args) > 1 && os.Args[1] == demo.Command {
+		if err := demo.Main(os.Args[2:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -131,12 +134,12 @@ func (o *options) setFormat(name string) error {
 }
 
 // config reads the configuration that o names.
-func (o options) config() (cfg *config, err error) {
+func (o options) config() (cfg *config.Config, err error) {
 	if o.file == "" {
-		cfg = demoConfig()
+		cfg = demo.Config()
 	} else if data, err := os.ReadFile(o.file); err != nil {
 		return nil, err
-	} else if cfg, err = parseConfig(o.file, data); err != nil {
+	} else if cfg, err = config.Parse(o.file, data); err != nil {
 		return nil, err
 	}
 	cfg.Listen = cmp.Or(o.listen, cfg.Listen)
@@ -145,7 +148,7 @@ func (o options) config() (cfg *config, err error) {
 
 // reading is what reading the configuration has led to.
 type reading struct {
-	cfg *config
+	cfg *config.Config
 	err error
 }
 
@@ -161,7 +164,7 @@ func (o options) read() <-chan reading {
 }
 
 // first reads the configuration unless a signal ends the program meanwhile.
-func (o options) first(signals <-chan os.Signal) (*config, error) {
+func (o options) first(signals <-chan os.Signal) (*config.Config, error) {
 	for read := o.read(); ; {
 		select {
 		case r := <-read:
@@ -175,8 +178,8 @@ func (o options) first(signals <-chan os.Signal) (*config, error) {
 }
 
 // checked says what is doubtful in cfg, and returns the exit code.
-func checked(cfg *config, stdout io.Writer) int {
-	for _, warning := range cfg.warnings() {
+func checked(cfg *config.Config, stdout io.Writer) int {
+	for _, warning := range cfg.Warnings() {
 		fmt.Fprintln(stdout, "warning:", warning)
 	}
 	fmt.Fprintln(stdout, "the configuration can be used")
@@ -186,7 +189,7 @@ func checked(cfg *config, stdout io.Writer) int {
 // proxy is a running proxy.
 type proxy struct {
 	options options
-	started *config // what it was started with
+	started *config.Config // what it was started with
 	log     *slog.Logger
 	host    *host
 	server  *http.Server
@@ -197,7 +200,7 @@ type proxy struct {
 }
 
 // startProxy starts a proxy with cfg. Once it returns, requests are accepted.
-func startProxy(o options, cfg *config, log *slog.Logger) (*proxy, error) {
+func startProxy(o options, cfg *config.Config, log *slog.Logger) (*proxy, error) {
 	listener, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("%w; -listen HOST:PORT takes another address", err)
@@ -266,7 +269,7 @@ func (p *proxy) wait(signals <-chan os.Signal) int {
 
 // reload makes cfg the configuration. One that could not be read, or is broken, changes
 // nothing.
-func (p *proxy) reload(cfg *config, err error) {
+func (p *proxy) reload(cfg *config.Config, err error) {
 	var again []string
 	if err == nil {
 		again, err = p.host.reload(cfg)
@@ -276,7 +279,7 @@ func (p *proxy) reload(cfg *config, err error) {
 		return
 	}
 	p.log.Info("configuration reloaded", "file", p.options.file)
-	if settings := p.started.needsRestart(cfg); len(settings) > 0 {
+	if settings := p.started.NeedsRestart(cfg); len(settings) > 0 {
 		p.log.Warn("settings changed that only a restart takes over", "settings", settings)
 	}
 	warn(p.log, cfg)
@@ -284,8 +287,8 @@ func (p *proxy) reload(cfg *config, err error) {
 }
 
 // warn logs what is doubtful in cfg.
-func warn(log *slog.Logger, cfg *config) {
-	for _, warning := range cfg.warnings() {
+func warn(log *slog.Logger, cfg *config.Config) {
+	for _, warning := range cfg.Warnings() {
 		log.Warn("doubtful configuration", "warning", warning)
 	}
 }

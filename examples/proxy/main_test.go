@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"example.com/scheduler/examples/internal/demo"
 )
 
 // patience is how long a test waits for something before it counts as hung. It is
@@ -16,7 +18,7 @@ import (
 const patience = 2 * time.Minute
 
 // roles are what the test binary does instead of testing, by its first argument.
-var roles = map[string]func(args []string) error{demoCommand: demoMain}
+var roles = map[string]func(args []string) error{demo.Command: demo.Main}
 
 // leftovers tell what the tests have left behind, if anything.
 var leftovers = []func() string{goroutinesLeft}
@@ -84,4 +86,36 @@ func goroutinesLeft() string {
 		}
 	}
 	return strings.Join(left, "\n\n")
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// newClient makes a client whose connections end with the test.
+func newClient(t *testing.T) *http.Client {
+	transport := &http.Transport{MaxIdleConnsPerHost: 256}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, Timeout: patience}
+}
+
+func mustContain(t testing.TB, text string, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if !strings.Contains(text, part) {
+			t.Errorf("%q is not in %q", part, text)
+		}
+	}
+}
+
+// self returns the path of the test binary.
+func self(t testing.TB) string {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return exe
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"example.com/scheduler"
+	"example.com/scheduler/examples/internal/config"
 )
 
 // metrics counts what the scheduler's Snapshot does not. Its methods may be called
@@ -74,7 +75,7 @@ func newModelMetrics() *modelMetrics {
 
 // configure makes the models of a configuration those that are counted by name.
 // What was counted for others is forgotten.
-func (m *metrics) configure(models modelConfigs) {
+func (m *metrics) configure(models config.Models) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	old := m.models

@@ -3,7 +3,8 @@ package main
 import (
 	"bytes"
 	"errors"
-	"path/filepath"
+	"flag"
+	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -11,13 +12,14 @@ import (
 	"time"
 
 	"example.com/scheduler"
+	"example.com/scheduler/examples/internal/config"
 )
 
 // sampleMetrics has counted something of every kind.
 func sampleMetrics() (*metrics, status) {
 	m := newMetrics()
 	m.started = time.UnixMilli(1_700_000_000_250)
-	m.configure(modelConfigs{"alpha": {}, "a \"quoted\\\n\" name": {}})
+	m.configure(config.Models{"alpha": {}, "a \"quoted\\\n\" name": {}})
 	for _, v := range []visit{
 		{model: "alpha", status: 200, granted: true, waited: 500 * time.Microsecond, first: time.Second, took: 2 * time.Second},
 		{model: "alpha", status: 200, granted: true, waited: time.Millisecond, first: 2 * time.Second, took: 3 * time.Second},
@@ -54,6 +56,8 @@ func sampleMetrics() (*metrics, status) {
 	}
 }
 
+var updateGolden = flag.Bool("update", false, "rewrite the golden files")
+
 func TestMetricsText(t *testing.T) {
 	m, s := sampleMetrics()
 	text := string(m.text(s, 4096))
@@ -62,13 +66,21 @@ func TestMetricsText(t *testing.T) {
 		t.Errorf("no build in\n%s", text)
 	}
 	text = info.ReplaceAllString(text, `build_info{version="v1",revision="",go="go1"} 1`)
-	compareGolden(t, filepath.Join("testdata", "metrics.txt"), strings.TrimSuffix(text, "\n"))
+	if *updateGolden {
+		if err := os.WriteFile("testdata/metrics.txt", []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile("testdata/metrics.txt")
+	if err != nil || text != string(want) {
+		t.Errorf("%v, got:\n%swant:\n%s", err, text, want)
+	}
 }
 
 // Callers choose the names of models, so they must not be able to make series.
 func TestMetricsAreBounded(t *testing.T) {
 	m := newMetrics()
-	m.configure(modelConfigs{"alpha": {}})
+	m.configure(config.Models{"alpha": {}})
 	size := func() int { return bytes.Count(m.text(status{}, 0), []byte("\n")) }
 	count := func(name string) {
 		m.count(&visit{model: name, status: 200, granted: true})
@@ -86,9 +98,9 @@ func TestMetricsAreBounded(t *testing.T) {
 		t.Errorf("%d lines became %d", before, after)
 	}
 	for i := range 1000 {
-		m.configure(modelConfigs{strings.Repeat("x", i+1): {}})
+		m.configure(config.Models{strings.Repeat("x", i+1): {}})
 	}
-	m.configure(modelConfigs{"alpha": {}})
+	m.configure(config.Models{"alpha": {}})
 	if after := size(); after >= before {
 		t.Errorf("after another configuration %d lines, before %d", after, before)
 	}
@@ -96,9 +108,9 @@ func TestMetricsAreBounded(t *testing.T) {
 
 func TestConfigureKeepsWhatWasCounted(t *testing.T) {
 	m := newMetrics()
-	m.configure(modelConfigs{"alpha": {}, "beta": {}})
+	m.configure(config.Models{"alpha": {}, "beta": {}})
 	m.count(&visit{model: "alpha", status: 200})
-	m.configure(modelConfigs{"alpha": {}, "gamma": {}})
+	m.configure(config.Models{"alpha": {}, "gamma": {}})
 	m.count(&visit{model: "alpha", status: 200})
 	want := `modelproxy_answers_total{model="alpha",code="200",reason=""} 2` + "\n"
 	if text := m.text(status{}, 0); !bytes.Contains(text, []byte(want)) {
@@ -108,7 +120,7 @@ func TestConfigureKeepsWhatWasCounted(t *testing.T) {
 
 func TestMetricsFromManyGoroutines(t *testing.T) {
 	m := newMetrics()
-	m.configure(modelConfigs{"alpha": {}})
+	m.configure(config.Models{"alpha": {}})
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
@@ -177,7 +189,7 @@ func TestHistogramBounds(t *testing.T) {
 
 func TestCountingDoesNotAllocate(t *testing.T) {
 	m := newMetrics()
-	m.configure(modelConfigs{"alpha": {}})
+	m.configure(config.Models{"alpha": {}})
 	v := visit{model: "alpha", status: 200, granted: true, first: 1}
 	m.count(&v)
 	n := testing.AllocsPerRun(100, func() { m.count(&v) })

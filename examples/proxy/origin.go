@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"example.com/scheduler/examples/internal/config"
 )
 
 // This file is about web pages. A browser on any machine that reaches the proxy shows
@@ -15,9 +17,9 @@ import (
 
 // checkPage returns why r must not be served for the web page that it comes from, if
 // it comes from one.
-func (a *access) checkPage(cfg *config, r *http.Request) error {
+func (a *access) checkPage(cfg *config.Config, r *http.Request) error {
 	if (a.loopback || len(cfg.Keys) == 0) && !a.ownHost(cfg, r.Host) {
-		return fmt.Errorf(`%w: %q; if it is, add it to "hosts"`, errForeignHost, shorten(r.Host))
+		return fmt.Errorf(`%w: %q; if it is, add it to "hosts"`, errForeignHost, config.Shorten(r.Host))
 	}
 	origin := r.Header.Get("Origin")
 	if slices.Contains(cfg.Origins, origin) || r.Method == http.MethodGet && r.URL.Path == "/" {
@@ -28,7 +30,7 @@ func (a *access) checkPage(cfg *config, r *http.Request) error {
 	asked := *r
 	asked.Method = http.MethodPost
 	if a.pages.Check(&asked) != nil {
-		return fmt.Errorf(`%w: %q is not in "origins"`, errCrossOrigin, shorten(origin))
+		return fmt.Errorf(`%w: %q is not in "origins"`, errCrossOrigin, config.Shorten(origin))
 	}
 	return nil
 }
@@ -37,7 +39,7 @@ func (a *access) checkPage(cfg *config, r *http.Request) error {
 // whose name is made to point here (DNS rebinding) has the same origin as the proxy,
 // but it has that name in the Host header. So an address is safe, and so is no Host
 // at all, which browsers do not send.
-func (a *access) ownHost(cfg *config, host string) bool {
+func (a *access) ownHost(cfg *config.Config, host string) bool {
 	name := hostName(host)
 	if _, err := netip.ParseAddr(name); err == nil || name == "" {
 		return true
@@ -56,7 +58,7 @@ func hostName(host string) string {
 
 // share lets the page that r comes from read the answer, errors too, if its origin is
 // listed. It answers a preflight itself, which has no key, and reports whether it did.
-func share(cfg *config, w http.ResponseWriter, r *http.Request) (answered bool) {
+func share(cfg *config.Config, w http.ResponseWriter, r *http.Request) (answered bool) {
 	if len(cfg.Origins) == 0 {
 		return false
 	}

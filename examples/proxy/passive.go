@@ -12,11 +12,12 @@ import (
 	"time"
 
 	"example.com/scheduler"
+	"example.com/scheduler/examples/internal/config"
 )
 
 // isPassive reports whether r only looks at its model m. Such a request is answered while
 // the model happens to be ready. It neither loads it nor keeps it.
-func isPassive(m *modelConfig, r *http.Request) bool {
+func isPassive(m *config.Model, r *http.Request) bool {
 	return (r.Method == http.MethodGet || r.Method == http.MethodHead) &&
 		slices.ContainsFunc(m.Passive, func(pattern string) bool {
 			matches, _ := path.Match(pattern, r.URL.Path)
@@ -56,7 +57,7 @@ func (h *host) hold(m *model, lease uint64) bool {
 		return false
 	}
 	e := endpoint{m.cfg, m.inst.url()}
-	ctx, cancel := context.WithTimeout(m.upstream.ready, m.cfg.Timeouts.Busy.bound())
+	ctx, cancel := context.WithTimeout(m.upstream.ready, m.cfg.Timeouts.Busy.Bound())
 	m.held, m.stopAsking = lease, cancel
 	go func() {
 		for e.isBusy(ctx) && sleep(ctx, busyEvery) {

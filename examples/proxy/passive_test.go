@@ -12,10 +12,11 @@ import (
 	"time"
 
 	"example.com/scheduler"
+	"example.com/scheduler/examples/internal/config"
 )
 
 func TestIsPassive(t *testing.T) {
-	m := &modelConfig{Passive: []string{"/metrics", "/slots/*", "/static/"}}
+	m := &config.Model{Passive: []string{"/metrics", "/slots/*", "/static/"}}
 	for _, c := range []struct {
 		method, path string
 		want         bool
@@ -44,7 +45,7 @@ func TestIsPassive(t *testing.T) {
 // take its slot, nor count as a use of it.
 func TestPassivePaths(t *testing.T) {
 	release := make(chan struct{})
-	f := newFrontTest(t, oneModel(func(c *config, m *modelConfig) {
+	f := newFrontTest(t, oneModel(func(c *config.Config, m *config.Model) {
 		m.Passive, m.Concurrency = []string{"/metrics"}, 1
 	}), func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == chatPath {
@@ -80,7 +81,7 @@ func TestPassivePaths(t *testing.T) {
 // stop.
 func TestPassiveDoesNotDelayAStop(t *testing.T) {
 	ended := make(chan struct{})
-	f := newFrontTest(t, oneModel(func(c *config, m *modelConfig) { m.Passive = []string{"/events"} }), func(w http.ResponseWriter, r *http.Request) {
+	f := newFrontTest(t, oneModel(func(c *config.Config, m *config.Model) { m.Passive = []string{"/events"} }), func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		http.NewResponseController(w).Flush()
 		<-r.Context().Done()
@@ -139,10 +140,10 @@ func TestBusyModel(t *testing.T) {
 			io.WriteString(w, works.Load().(string))
 		}
 	}
-	f := newFrontTest(t, oneModel(func(c *config, m *modelConfig) {
+	f := newFrontTest(t, oneModel(func(c *config.Config, m *config.Model) {
 		m.Busy = "/queue#running"
-		c.Models["lies"] = &modelConfig{Command: []string{"lies"}, Busy: "/queue#running", Timeouts: timeoutsConfig{Busy: duration(time.Millisecond)}}
-		c.Models["n"] = &modelConfig{Command: []string{"n"}}
+		c.Models["lies"] = &config.Model{Command: []string{"lies"}, Busy: "/queue#running", Timeouts: config.Timeouts{Busy: config.Duration(time.Millisecond)}}
+		c.Models["n"] = &config.Model{Command: []string{"n"}}
 	}), model, false)
 	idle := func(s scheduler.Snapshot) bool {
 		for _, m := range s.Models {

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"example.com/scheduler/examples/internal/config"
 )
 
 // play is a host with models that become ready when the test says so, and its
@@ -32,11 +34,11 @@ func newPlay(t *testing.T, models ...string) *play {
 
 // newQuietPlay makes one without an address, whose host the test shuts down.
 func newQuietPlay(t *testing.T, models ...string) *play {
-	cfg := &config{Models: make(modelConfigs)}
+	cfg := &config.Config{Models: make(config.Models)}
 	for _, name := range models {
-		cfg.Models[name] = &modelConfig{Command: []string{"none"}}
+		cfg.Models[name] = &config.Model{Command: []string{"none"}}
 	}
-	if err := cfg.complete(); err != nil {
+	if err := cfg.Complete(); err != nil {
 		t.Fatal(err)
 	}
 	p := &play{actors: make(map[string]*actor)}
@@ -44,7 +46,7 @@ func newQuietPlay(t *testing.T, models ...string) *play {
 		p.actors[name] = &actor{ready: make(chan error, 100)}
 	}
 	var err error
-	p.host, err = newHost(cfg, slog.New(slog.DiscardHandler), func(name string, _ *modelConfig, out *output, _ *slog.Logger) backend {
+	p.host, err = newHost(cfg, slog.New(slog.DiscardHandler), func(name string, _ *config.Model, out *output, _ *slog.Logger) backend {
 		p.actors[name].out = out
 		return p.actors[name]
 	})

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"example.com/scheduler/examples/internal/config"
 )
 
 const (
@@ -22,7 +24,7 @@ const (
 // process is a model that is a process of this machine. It implements [backend].
 type process struct {
 	name     string
-	cfg      *modelConfig
+	cfg      *config.Model
 	out      *output
 	log      *slog.Logger
 	killWait time.Duration // how long it may take to go after SIGKILL
@@ -30,7 +32,7 @@ type process struct {
 
 // newProcess is the [backendFactory] of processes. Their output goes to out and,
 // from there, to log.
-func newProcess(name string, cfg *modelConfig, out *output, log *slog.Logger) backend {
+func newProcess(name string, cfg *config.Model, out *output, log *slog.Logger) backend {
 	return &process{name: name, cfg: cfg, out: out, log: log.With("model", name), killWait: 5 * time.Second}
 }
 
@@ -97,8 +99,8 @@ type child struct {
 // address returns where the child will answer. If it is on this machine, at a port
 // that was not chosen for it, somebody else may have that.
 func (c *child) address(ctx context.Context) (*url.URL, error) {
-	u, err := c.cfg.address(c.vars)
-	if err == nil && u.Port() != c.vars["PORT"] && isLoopback(u.Hostname()) && connect(ctx, u) == nil {
+	u, err := c.cfg.Address(c.vars)
+	if err == nil && u.Port() != c.vars["PORT"] && config.IsLoopback(u.Hostname()) && connect(ctx, u) == nil {
 		return nil, fmt.Errorf("something else answers at %s already", u.Host)
 	}
 	return u, err
@@ -109,7 +111,7 @@ func (c *child) command(words []string) (*exec.Cmd, error) {
 	words = slices.Clone(words)
 	for i := range words {
 		var err error
-		if words[i], err = expand(words[i], c.vars); err != nil {
+		if words[i], err = config.Expand(words[i], c.vars); err != nil {
 			return nil, fmt.Errorf("command, word %d: %w", i+1, err)
 		}
 	}
@@ -121,7 +123,7 @@ func (c *child) command(words []string) (*exec.Cmd, error) {
 		}
 	}
 	var err error
-	cmd.Env, err = c.cfg.environ(cmd.Environ(), c.vars) // With a PWD that is Dir.
+	cmd.Env, err = c.cfg.Environ(cmd.Environ(), c.vars) // With a PWD that is Dir.
 	return cmd, err
 }
 

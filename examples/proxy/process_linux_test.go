@@ -166,7 +166,7 @@ func TestNoFileLeft(t *testing.T) {
 	}
 	start := func() {
 		mustExit(t, startChild(t, shell("sleep 1000 & echo x")))
-		c := startChild(t, demo(t))
+		c := startChild(t, demoModel(t))
 		mustBeReady(t, c)
 		mustStop(t, c, patience)
 		newProcess("a", local("no-such-server"), newOutput(), slog.New(slog.DiscardHandler)).start(t.Context())

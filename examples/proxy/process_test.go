@@ -22,6 +22,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"example.com/scheduler/examples/internal/config"
+	"example.com/scheduler/examples/internal/demo"
 )
 
 // listenerRole makes the test binary tell the signals that it gets.
@@ -60,39 +63,30 @@ func childrenLeft() string {
 	return fmt.Sprintf("a child process (wait4: %d, %v)", pid, err)
 }
 
-// demo returns the configuration of a model server that loads at once.
-func demo(t testing.TB, args ...string) *modelConfig {
-	words := []string{self(t), demoCommand, "-port", "${PORT}", "-name", "${MODEL}", "-load", "0s", "-delay", "0s"}
+// demoModel returns the configuration of a model server that loads at once.
+func demoModel(t testing.TB, args ...string) *config.Model {
+	words := []string{self(t), demo.Command, "-port", "${PORT}", "-name", "${MODEL}", "-load", "0s", "-delay", "0s"}
 	return local(append(words, args...)...)
 }
 
-// self returns the path of the test binary.
-func self(t testing.TB) string {
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return exe
-}
-
 // shell returns the configuration of a model that is a shell script.
-func shell(script string) *modelConfig { return local("sh", "-c", script) }
+func shell(script string) *config.Model { return local("sh", "-c", script) }
 
-func local(command ...string) *modelConfig {
-	c := &config{Models: modelConfigs{"a": {Command: command}}}
-	if err := c.complete(); err != nil {
+func local(command ...string) *config.Model {
+	c := &config.Config{Models: config.Models{"a": {Command: command}}}
+	if err := c.Complete(); err != nil {
 		panic(err)
 	}
 	return c.Models["a"]
 }
 
 // startChild starts a model and sees to it that nothing is left of it.
-func startChild(t testing.TB, cfg *modelConfig) *child {
+func startChild(t testing.TB, cfg *config.Model) *child {
 	t.Helper()
 	return startWith(t, cfg, newOutput(), slog.New(slog.DiscardHandler))
 }
 
-func startWith(t testing.TB, cfg *modelConfig, out *output, log *slog.Logger) *child {
+func startWith(t testing.TB, cfg *config.Model, out *output, log *slog.Logger) *child {
 	t.Helper()
 	inst, err := newProcess("a", cfg, out, log).start(t.Context())
 	if err != nil {
@@ -104,9 +98,12 @@ func startWith(t testing.TB, cfg *modelConfig, out *output, log *slog.Logger) *c
 		if err := c.stop(0); err != nil {
 			t.Error(err)
 		}
-		ports.mu.Lock()
-		defer ports.mu.Unlock()
-		if ports.taken[c.port] {
+		given := func() bool {
+			ports.mu.Lock()
+			defer ports.mu.Unlock()
+			return !ports.taken[c.port]
+		}
+		if !happens(given) { // Soon after the end.
 			t.Errorf("port %d is still taken", c.port)
 		}
 	})
@@ -184,19 +181,10 @@ func mustBeGone(t testing.TB, pid int) {
 	}
 }
 
-func mustContain(t testing.TB, text string, parts ...string) {
-	t.Helper()
-	for _, part := range parts {
-		if !strings.Contains(text, part) {
-			t.Errorf("%q is not in %q", part, text)
-		}
-	}
-}
-
 func TestProcess(t *testing.T) {
 	var log bytes.Buffer
 	out := newOutput()
-	c := startWith(t, demo(t), out, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: levelOutput})))
+	c := startWith(t, demoModel(t), out, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: levelOutput})))
 	mustBeReady(t, c)
 	if c.err() != nil {
 		t.Errorf("err = %v while it runs", c.err())
@@ -222,8 +210,8 @@ func TestProcess(t *testing.T) {
 }
 
 func TestReadyTimesOut(t *testing.T) {
-	cfg := demo(t, "-load", "1h")
-	cfg.LoadTimeout = duration(50 * time.Millisecond)
+	cfg := demoModel(t, "-load", "1h")
+	cfg.LoadTimeout = config.Duration(50 * time.Millisecond)
 	c := startChild(t, cfg)
 	err := c.ready(t.Context())
 	if err == nil {
@@ -278,7 +266,7 @@ func TestReadyHangs(t *testing.T) {
 	}
 	defer l.Close()
 	cfg := shell("exec sleep 1000")
-	cfg.LoadTimeout = duration(100 * time.Millisecond)
+	cfg.LoadTimeout = config.Duration(100 * time.Millisecond)
 	c := startChild(t, cfg)
 	c.addr.Host = l.Addr().String()
 	if got, want := errorText(c.ready(t.Context())), `model "a": not ready after 100ms: no answer yet`; got != want {
@@ -287,8 +275,8 @@ func TestReadyHangs(t *testing.T) {
 }
 
 func TestReadyByConnect(t *testing.T) {
-	cfg := demo(t, "-load", "1h")
-	cfg.Health = noHealth
+	cfg := demoModel(t, "-load", "1h")
+	cfg.Health = config.NoHealth
 	mustBeReady(t, startChild(t, cfg))
 }
 
@@ -303,7 +291,7 @@ func TestReadyAfterSlowAnswer(t *testing.T) {
 	}))
 	t.Cleanup(server.Close)
 	cfg := shell("exec sleep 1000")
-	cfg.LoadTimeout = duration(patience)
+	cfg.LoadTimeout = config.Duration(patience)
 	c := startChild(t, cfg)
 	c.addr.Host = server.Listener.Addr().String()
 	mustBeReady(t, c)
@@ -312,10 +300,10 @@ func TestReadyAfterSlowAnswer(t *testing.T) {
 func TestExitsWhileLoading(t *testing.T) {
 	tests := []struct {
 		name string
-		cfg  *modelConfig
+		cfg  *config.Model
 		want string
 	}{
-		{"code", demo(t, "-fail"), `^model "a": exited: exit status 3: last output: a: loading, at http://127.0.0.1:* | error: cannot load: out of memory`},
+		{"code", demoModel(t, "-fail"), `^model "a": exited: exit status 3: last output: a: loading, at http://127.0.0.1:* | error: cannot load: out of memory`},
 		{"signal", shell("echo dying; kill -KILL $$"), `^model "a": exited: signal: killed: last output: dying`},
 		{"silent", shell("exit 0"), `^model "a": exited: exit status 0`},
 		{"half a line", shell("printf 'no end'; exit 1"), `^model "a": exited: exit status 1: last output: no end`},
@@ -358,7 +346,7 @@ func TestCannotStart(t *testing.T) {
 	taken.URL = "http://" + l.Addr().String()
 	tests := []struct {
 		name string
-		cfg  *modelConfig
+		cfg  *config.Model
 		want string
 	}{
 		{"not in PATH", local("no-such-server", "--secret"), `model "a": cannot execute "no-such-server": exec: "no-such-server": executable file not found in $PATH`},
@@ -398,7 +386,7 @@ func TestPortInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	c := startChild(t, demo(t, "-port", strconv.Itoa(l.Addr().(*net.TCPAddr).Port)))
+	c := startChild(t, demoModel(t, "-port", strconv.Itoa(l.Addr().(*net.TCPAddr).Port)))
 	mustContain(t, errorText(c.ready(t.Context())), `model "a": exited: exit status 1`, "address already in use")
 }
 
@@ -444,7 +432,7 @@ func TestStop(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c := startChild(t, demo(t, tt.args...))
+			c := startChild(t, demoModel(t, tt.args...))
 			line(t, c, "a: loading")
 			mustContain(t, mustStop(t, c, tt.grace), tt.want)
 			mustBeGone(t, c.job.pid())
@@ -453,7 +441,7 @@ func TestStop(t *testing.T) {
 }
 
 func TestStopStopped(t *testing.T) {
-	c := startChild(t, demo(t))
+	c := startChild(t, demoModel(t))
 	mustBeReady(t, c)
 	syscall.Kill(c.job.pid(), syscall.SIGSTOP)
 	if _, err := syscall.Wait4(c.job.pid(), nil, syscall.WUNTRACED, nil); err != nil { // It has stopped.
@@ -463,7 +451,7 @@ func TestStopStopped(t *testing.T) {
 }
 
 func TestStopWhileWaitingUntilReady(t *testing.T) {
-	c := startChild(t, demo(t, "-load", "1h"))
+	c := startChild(t, demoModel(t, "-load", "1h"))
 	line(t, c, "a: loading")
 	ready := make(chan error)
 	go func() { ready <- c.ready(t.Context()) }()
@@ -473,7 +461,7 @@ func TestStopWhileWaitingUntilReady(t *testing.T) {
 
 func TestCrashAndStartAgain(t *testing.T) {
 	out, log := newOutput(), slog.New(slog.DiscardHandler)
-	c := startWith(t, demo(t), out, log)
+	c := startWith(t, demoModel(t), out, log)
 	mustBeReady(t, c)
 	syscall.Kill(c.job.pid(), syscall.SIGKILL)
 	mustContain(t, mustExit(t, c), `model "a": exited: signal: killed: last output: a: loading`)
@@ -484,7 +472,7 @@ func TestCrashAndStartAgain(t *testing.T) {
 	if got := mustExit(t, d); got != `model "a": exited: exit status 4` {
 		t.Errorf("err = %s, which tells of the process before", got)
 	}
-	e := startWith(t, demo(t), out, log)
+	e := startWith(t, demoModel(t), out, log)
 	mustBeReady(t, e)
 	mustContain(t, strings.Join(out.lines(), "\n"), "[exited: signal: killed]", "[exited: exit status 4]")
 }
@@ -622,6 +610,6 @@ func TestLastOutput(t *testing.T) {
 }
 
 func TestDemoCrashes(t *testing.T) {
-	c := startChild(t, demo(t, "-crash-after", "10ms"))
+	c := startChild(t, demoModel(t, "-crash-after", "10ms"))
 	mustContain(t, mustExit(t, c), "exited: exit status 3", "error: something broke")
 }

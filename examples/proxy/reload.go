@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"example.com/scheduler"
+	"example.com/scheduler/examples/internal/config"
 )
 
 // policy is the Swapper, which a reload replaces.
@@ -15,8 +16,8 @@ type policy struct{ *scheduler.GroupSwapper }
 // finish, unless their API key has been taken away. What belongs to the scheduler as a
 // whole (queue) is taken over at the next start only. It returns the models to load
 // again, because they are to be loaded at the start.
-func (h *host) reload(cfg *config) (again []string, err error) {
-	swapper, err := cfg.swapper()
+func (h *host) reload(cfg *config.Config) (again []string, err error) {
+	swapper, err := cfg.Swapper()
 	if err != nil {
 		return nil, err
 	}
@@ -36,10 +37,10 @@ func (h *host) reload(cfg *config) (again []string, err error) {
 
 // outdated returns the models that cfg preloads and that are new in its list, or run
 // as something else.
-func (h *host) outdated(cfg *config) (names []string) {
+func (h *host) outdated(cfg *config.Config) (names []string) {
 	for _, name := range cfg.Preload {
 		m := h.models[name]
-		changed := m != nil && (m.inst != nil || m.swap != nil) && !m.cfg.sameProcess(cfg.Models[name])
+		changed := m != nil && (m.inst != nil || m.swap != nil) && !m.cfg.SameProcess(cfg.Models[name])
 		if changed || !slices.Contains(h.config().Preload, name) {
 			names = append(names, name)
 		}
@@ -48,7 +49,7 @@ func (h *host) outdated(cfg *config) (names []string) {
 }
 
 // configure adds, changes and removes models as cfg says.
-func (h *host) configure(cfg *config) {
+func (h *host) configure(cfg *config.Config) {
 	h.metrics.configure(cfg.Models)
 	for name, mc := range cfg.Models {
 		m := h.models[name]
@@ -68,9 +69,9 @@ func (h *host) configure(cfg *config) {
 
 // replace gives m another configuration. If that means another process, it waits
 // until the present one has nothing in flight.
-func (h *host) replace(m *model, cfg *modelConfig) {
+func (h *host) replace(m *model, cfg *config.Model) {
 	m.removed = false
-	if m.cfg != nil && m.cfg.sameProcess(cfg) && !m.drains {
+	if m.cfg != nil && m.cfg.SameProcess(cfg) && !m.drains {
 		m.cfg, m.next = cfg, nil
 		if m.inFlight == 0 {
 			h.rest(m)

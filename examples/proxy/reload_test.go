@@ -6,11 +6,13 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"example.com/scheduler/examples/internal/config"
 )
 
 // better is a testConfig whose model a has another command.
-func better(t *testing.T, change func(c *config)) *config {
-	return testConfig(t, func(c *config) {
+func better(t *testing.T, change func(c *config.Config)) *config.Config {
+	return testConfig(t, func(c *config.Config) {
 		c.Models["a"].Command = []string{"a", "-better"}
 		if change != nil {
 			change(c)
@@ -19,7 +21,7 @@ func better(t *testing.T, change func(c *config)) *config {
 }
 
 // mustReload reloads h and returns the models to load again.
-func mustReload(t *testing.T, h *host, cfg *config) []string {
+func mustReload(t *testing.T, h *host, cfg *config.Config) []string {
 	t.Helper()
 	again, err := h.reload(cfg)
 	if err != nil {
@@ -41,7 +43,7 @@ func TestReloadChangesALoad(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		mustReload(t, h, better(t, nil))
 		time.Sleep(500 * time.Millisecond)
-		mustReload(t, h, testConfig(t, func(c *config) { c.Models["a"].Concurrency = 7 })) // What runs goes on.
+		mustReload(t, h, testConfig(t, func(c *config.Config) { c.Models["a"].Concurrency = 7 })) // What runs goes on.
 		time.Sleep(time.Minute)
 		w.must(t, "0s start a", "4s gone a", "4s start a", "9.5s gone a", "9.5s start a", "19.5s r0 served by a",
 			"22.5s gone a", "22.5s start b", "32.5s r1 served by b")
@@ -53,7 +55,7 @@ func TestReloadRemovesALoad(t *testing.T) {
 	testHost(t, testConfig(t, nil), func(t *testing.T, h *host, w *fakeWorld) {
 		go w.call(t.Context(), "r0", "a", 0)
 		time.Sleep(3 * time.Second)
-		mustReload(t, h, testConfig(t, func(c *config) { delete(c.Models, "a") }))
+		mustReload(t, h, testConfig(t, func(c *config.Config) { delete(c.Models, "a") }))
 		time.Sleep(time.Minute)
 		w.must(t, "0s start a", "4s gone a", `4s r0: scheduler: model not found: "a"`)
 		if s := h.status().Models; len(s) != 2 {
@@ -65,7 +67,7 @@ func TestReloadRemovesALoad(t *testing.T) {
 // A load that nobody waits for only ends, and that is no failure that the next caller
 // would have to pay for.
 func TestReloadEndsALoadForNobody(t *testing.T) {
-	cooldown := func(c *config) { c.Queue.Cooldown = seconds(3600) }
+	cooldown := func(c *config.Config) { c.Queue.Cooldown = config.Seconds(3600) }
 	testHost(t, testConfig(t, cooldown), func(t *testing.T, h *host, w *fakeWorld) {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
@@ -106,7 +108,7 @@ func TestUnloadWhileALoadIsReplaced(t *testing.T) {
 // A model that is ready and has room made for it serves those who wait for that,
 // before it is replaced.
 func TestReloadWhileRoomIsMade(t *testing.T) {
-	together := func(c *config) { c.Groups = []groupConfig{{Name: "g", Members: []string{"a", "b"}}} }
+	together := func(c *config.Config) { c.Groups = []config.Group{{Name: "g", Members: []string{"a", "b"}}} }
 	testHost(t, testConfig(t, together), func(t *testing.T, h *host, w *fakeWorld) {
 		go w.call(t.Context(), "r0", "a", 0)
 		go w.call(t.Context(), "r1", "b", 20*time.Second)
@@ -124,7 +126,7 @@ func TestReloadWhileRoomIsMade(t *testing.T) {
 // What has been loaded at the start, and runs still, is loaded again once it has been
 // changed; and so is what is new in the list.
 func TestReloadPreloads(t *testing.T) {
-	preload := func(models ...string) func(c *config) { return func(c *config) { c.Preload = models } }
+	preload := func(models ...string) func(c *config.Config) { return func(c *config.Config) { c.Preload = models } }
 	testHost(t, testConfig(t, preload("a", "b")), func(t *testing.T, h *host, w *fakeWorld) {
 		if again := mustReload(t, h, better(t, preload("a"))); len(again) != 0 {
 			t.Errorf("%q are loaded again, but do not run", again)
@@ -140,21 +142,6 @@ func TestReloadPreloads(t *testing.T) {
 		h.loadAll(t.Context(), again)
 		w.must(t, "0s start a", "10s r0 served by a", "11s gone a", "11s start c", "22s gone c", "22s start a")
 	})
-}
-
-func TestNeedsRestart(t *testing.T) {
-	old := testConfig(t, nil)
-	cfg := testConfig(t, func(c *config) {
-		c.Listen = "127.0.0.1:1"
-		c.Queue = queueConfig{MaxQueue: 1, Patience: seconds(1), Cooldown: seconds(1), Timeout: seconds(1)}
-		c.MaxBody = 1
-	})
-	if got := old.needsRestart(old); len(got) != 0 {
-		t.Errorf("the same: %q", got)
-	}
-	if got, want := old.needsRestart(cfg), []string{"listen", "queue.maxQueue", "queue.patience", "queue.cooldown"}; !slices.Equal(got, want) {
-		t.Errorf("%q, not %q", got, want)
-	}
 }
 
 // TestDrain: what is in flight finishes, nobody new is served meanwhile, and those who
@@ -175,7 +162,7 @@ func TestDrain(t *testing.T) {
 		synctest.Wait()
 		go w.call(t.Context(), "r1", "a", 2*time.Second)
 		time.Sleep(time.Second)
-		mustReload(t, h, testConfig(t, func(c *config) { c.Models["a"].Concurrency = 2 })) // It goes on.
+		mustReload(t, h, testConfig(t, func(c *config.Config) { c.Models["a"].Concurrency = 2 })) // It goes on.
 		time.Sleep(9 * time.Second)
 		drain()
 		time.Sleep(15 * time.Second)

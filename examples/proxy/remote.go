@@ -7,11 +7,13 @@ import (
 	"net/url"
 	"sync"
 	"time"
+
+	"example.com/scheduler/examples/internal/config"
 )
 
 // newBackend is the [backendFactory] of the proxy.
-func newBackend(name string, cfg *modelConfig, out *output, log *slog.Logger) backend {
-	if cfg.remote() {
+func newBackend(name string, cfg *config.Model, out *output, log *slog.Logger) backend {
+	if cfg.Remote() {
 		return &remote{name: name, cfg: cfg}
 	}
 	return newProcess(name, cfg, out, log)
@@ -22,12 +24,12 @@ func newBackend(name string, cfg *modelConfig, out *output, log *slog.Logger) ba
 // implements [backend].
 type remote struct {
 	name string
-	cfg  *modelConfig
+	cfg  *config.Model
 }
 
 // start implements [backend].
 func (r *remote) start(context.Context) (instance, error) {
-	u, err := r.cfg.address(map[string]string{"MODEL": r.name})
+	u, err := r.cfg.Address(map[string]string{"MODEL": r.name})
 	if err != nil {
 		return nil, fmt.Errorf("model %q: %w", r.name, err)
 	}

@@ -14,13 +14,15 @@ import (
 	"testing"
 
 	"example.com/scheduler"
+	"example.com/scheduler/examples/internal/config"
+	"example.com/scheduler/examples/internal/demo"
 )
 
 // startRemote starts a remote model of cfg.
-func startRemote(t *testing.T, cfg modelConfig) instance {
+func startRemote(t *testing.T, cfg config.Model) instance {
 	t.Helper()
-	c := &config{Models: modelConfigs{"a": &cfg}}
-	if err := c.complete(); err != nil {
+	c := &config.Config{Models: config.Models{"a": &cfg}}
+	if err := c.Complete(); err != nil {
 		t.Fatal(err)
 	}
 	inst, err := newBackend("a", &cfg, newOutput(), slog.New(slog.DiscardHandler)).start(t.Context())
@@ -41,7 +43,7 @@ func TestRemote(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	inst := startRemote(t, modelConfig{URL: server.URL + "/base", Health: "/healthz", APIKeyEnv: "PROXY_TEST_CLOUD"})
+	inst := startRemote(t, config.Model{URL: server.URL + "/base", Health: "/healthz", APIKeyEnv: "PROXY_TEST_CLOUD"})
 	if err := inst.ready(t.Context()); err != nil || probes.Load() != 3 {
 		t.Errorf("ready: %v, after %d probes", err, probes.Load())
 	}
@@ -52,7 +54,7 @@ func TestRemote(t *testing.T) {
 	if got := errorText(inst.err()); got != `model "a": stopped` {
 		t.Error(got)
 	}
-	inst = startRemote(t, modelConfig{URL: "http://${MODEL}.invalid:1"})
+	inst = startRemote(t, config.Model{URL: "http://${MODEL}.invalid:1"})
 	if err := inst.ready(t.Context()); err != nil || inst.url().Host != "a.invalid:1" {
 		t.Errorf("without a health: %v at %v", err, inst.url())
 	}
@@ -62,7 +64,7 @@ func TestRemote(t *testing.T) {
 func TestRemoteNotReady(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	defer server.Close()
-	cfg := modelConfig{URL: server.URL, Health: "/h", LoadTimeout: 1}
+	cfg := config.Model{URL: server.URL, Health: "/h", LoadTimeout: 1}
 	if got := errorText(startRemote(t, cfg).ready(t.Context())); !strings.HasPrefix(got, `model "a": not ready after 1ns: `) {
 		t.Error(got)
 	}
@@ -90,7 +92,7 @@ func TestRemoteBesideProcesses(t *testing.T) {
 	defer cloud.Close()
 	p, err := startTestProxy(options{listen: "127.0.0.1:0", file: writeConfig(t, `{
 		"keys": [{"name": "k", "key": "sesame"}],
-		"defaults": {"command": ["`+self(t)+`", "`+demoCommand+`", "-port", "${PORT}", "-name", "${MODEL}", "-load", "0s", "-delay", "0s"]},
+		"defaults": {"command": ["`+self(t)+`", "`+demo.Command+`", "-port", "${PORT}", "-name", "${MODEL}", "-load", "0s", "-delay", "0s"]},
 		"models": {"here": {}, "there": {"command": [], "url": "`+cloud.URL+`/api", "apiKeyEnv": "PROXY_TEST_CLOUD", "useModelName": "big"}}
 	}`)}, slog.New(slog.DiscardHandler))
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"example.com/scheduler/examples/internal/config"
 )
 
 // TestKeysStayOutOfModels: what holds a key of the proxy is not in the environment of
@@ -16,14 +18,14 @@ func TestKeysStayOutOfModels(t *testing.T) {
 	for _, name := range []string{"PROXY_TEST_KEY", "PROXY_TEST_CLOUD", "PROXY_TEST_OWN", "PROXY_TEST_PLAIN"} {
 		t.Setenv(name, "xyzzy-"+name)
 	}
-	c := &config{
-		Keys: []keyConfig{{Name: "one", KeyEnv: "PROXY_TEST_KEY"}, {Name: "two", KeyEnv: "PROXY_TEST_OWN"}},
-		Models: modelConfigs{
+	c := &config.Config{
+		Keys: []config.Key{{Name: "one", KeyEnv: "PROXY_TEST_KEY"}, {Name: "two", KeyEnv: "PROXY_TEST_OWN"}},
+		Models: config.Models{
 			"a": {Command: []string{"sh", "-c", "env; echo end; exec sleep 1000"}, Env: map[string]string{"PROXY_TEST_OWN": "mine"}},
 			"b": {Command: []string{"b"}, APIKeyEnv: "PROXY_TEST_CLOUD"},
 		},
 	}
-	if err := c.complete(); err != nil {
+	if err := c.Complete(); err != nil {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
@@ -39,21 +41,6 @@ func TestKeysStayOutOfModels(t *testing.T) {
 	}
 }
 
-// TestReloadHidesKeys: a reload that makes a variable one of a key starts the models
-// anew, which have it still.
-func TestReloadHidesKeys(t *testing.T) {
-	t.Setenv("PROXY_TEST_KEY", "xyzzy")
-	before, after := oneModel(nil), oneModel(func(c *config, m *modelConfig) {
-		c.Keys = []keyConfig{{Name: "one", KeyEnv: "PROXY_TEST_KEY"}}
-	})
-	if before.complete() != nil || after.complete() != nil {
-		t.Fatal("bad configuration")
-	}
-	if before.Models["m"].sameProcess(after.Models["m"]) {
-		t.Error("the model keeps its process")
-	}
-}
-
 // TestPasswordInURL: it is sent with each request, for the health too, and shown
 // nowhere.
 func TestPasswordInURL(t *testing.T) {
@@ -65,12 +52,12 @@ func TestPasswordInURL(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	model := &modelConfig{
+	model := &config.Model{
 		Command: []string{"sleep", "1000"},
 		URL:     strings.Replace(server.URL, "http://", "http://alice:xyz%3Azy@", 1),
 	}
-	cfg := &config{Models: modelConfigs{"m": model}}
-	if err := cfg.complete(); err != nil {
+	cfg := &config.Config{Models: config.Models{"m": model}}
+	if err := cfg.Complete(); err != nil {
 		t.Fatal(err)
 	}
 	at, err := url.Parse(model.URL)
@@ -78,7 +65,7 @@ func TestPasswordInURL(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := newFrontTest(t, cfg, nil, false)
-	f.host.newBackend = func(string, *modelConfig, *output, *slog.Logger) backend { return remoteBackend{at} }
+	f.host.newBackend = func(string, *config.Model, *output, *slog.Logger) backend { return remoteBackend{at} }
 	f.host.do(func() { f.host.models["m"].backend = remoteBackend{at} })
 	if resp, text := f.do("POST", chatPath, `{"model":"m"}`, "Authorization", "Bearer caller"); resp.StatusCode != 200 {
 		t.Errorf("%d %s", resp.StatusCode, text)
@@ -104,15 +91,15 @@ func TestPasswordInURL(t *testing.T) {
 // TestAPIKeyEnv: a model gets the key of its own, and not what the caller sent.
 func TestAPIKeyEnv(t *testing.T) {
 	t.Setenv("PROXY_TEST_CLOUD", "plugh")
-	f := newFrontTest(t, oneModel(func(c *config, m *modelConfig) { m.APIKeyEnv = "PROXY_TEST_CLOUD" }), echo, false)
+	f := newFrontTest(t, oneModel(func(c *config.Config, m *config.Model) { m.APIKeyEnv = "PROXY_TEST_CLOUD" }), echo, false)
 	if _, text := f.do("POST", chatPath, `{"model":"m"}`, "Authorization", "Bearer caller"); !strings.Contains(text, "Bearer plugh") || strings.Contains(text, "caller") {
 		t.Errorf("the model got %s", text)
 	}
 	if strings.Contains(f.log.String(), "plugh") {
 		t.Error("the key was logged")
 	}
-	cfg := oneModel(func(c *config, m *modelConfig) { m.APIKeyEnv = "PROXY_TEST_UNSET" })
-	if got := errorText(cfg.complete()); got != "models.m.apiKeyEnv: names an environment variable that is not set" {
+	cfg := oneModel(func(c *config.Config, m *config.Model) { m.APIKeyEnv = "PROXY_TEST_UNSET" })
+	if got := errorText(cfg.Complete()); got != "models.m.apiKeyEnv: names an environment variable that is not set" {
 		t.Error(got)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"example.com/scheduler"
+	"example.com/scheduler/examples/internal/config"
 )
 
 var (
@@ -21,13 +22,13 @@ var (
 // name.
 type model struct {
 	name    string
-	cfg     *modelConfig
+	cfg     *config.Model
 	backend backend
 	out     *output
-	next    *modelConfig // replaces cfg once nothing of the present one is left; nil: none
-	drains  bool         // next is cfg or later, and even the same process has to go
-	removed bool         // likewise, the whole model goes
-	paused  bool         // by an operator
+	next    *config.Model // replaces cfg once nothing of the present one is left; nil: none
+	drains  bool          // next is cfg or later, and even the same process has to go
+	removed bool          // likewise, the whole model goes
+	paused  bool          // by an operator
 
 	state     scheduler.ProcessState
 	since     time.Time   // of state

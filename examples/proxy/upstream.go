@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"example.com/scheduler"
+	"example.com/scheduler/examples/internal/config"
 )
 
 // newTransport makes the transport to the models. They are few and near, so that
@@ -36,7 +37,7 @@ type upstream struct {
 }
 
 // newUpstream makes the upstream of inst, the instance of a model.
-func (h *host) newUpstream(model string, cfg *modelConfig, inst instance) *upstream {
+func (h *host) newUpstream(model string, cfg *config.Model, inst instance) *upstream {
 	url := inst.url()
 	u := &upstream{model: model, inst: inst, transport: h.transport}
 	u.ready, u.unload = context.WithCancel(context.Background())

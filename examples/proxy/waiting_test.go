@@ -13,13 +13,14 @@ import (
 	"time"
 
 	"example.com/scheduler"
+	"example.com/scheduler/examples/internal/config"
 )
 
 // TestLoadingStatePlain: a stream that has begun without a coding goes on without one,
 // whatever the caller accepts. A model that sends another all the same is an error.
 func TestLoadingStatePlain(t *testing.T) {
 	const events = "data: real\n\ndata: [DONE]\n\n"
-	f := newFrontTest(t, oneModel(func(c *config, m *modelConfig) { m.SendLoadingState = true }), func(w http.ResponseWriter, r *http.Request) {
+	f := newFrontTest(t, oneModel(func(c *config.Config, m *config.Model) { m.SendLoadingState = true }), func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		if r.Header.Get("X-Always") == "" && !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
 			io.WriteString(w, events)

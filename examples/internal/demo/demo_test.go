@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"bufio"
@@ -6,24 +6,27 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"example.com/scheduler/examples/internal/config"
 )
 
-func TestDemoConfig(t *testing.T) {
-	c := demoConfig()
+func TestConfig(t *testing.T) {
+	c := Config()
 	for _, name := range []string{"alpha", "beta", "gamma"} {
 		m := c.Models[name]
 		if m == nil {
 			t.Fatalf("no model %s", name)
 		}
-		words, err := (&child{process: &process{cfg: m}, vars: map[string]string{"PORT": "1", "MODEL": name}}).command(m.Command)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := words.Args[1:]; !slices.Equal(got, []string{demoCommand, "-port", "1", "-name", name, "-load", "1s"}) {
+		if got := m.Command[1:]; !slices.Equal(got, []string{Command, "-port", "${PORT}", "-name", "${MODEL}", "-load", "1s"}) {
 			t.Errorf("%s: %q", name, got)
+		}
+		if exe, err := config.Expand(m.Command[0], nil); exe != os.Args[0] && !filepath.IsAbs(exe) || err != nil {
+			t.Errorf("%s: the program is %q, %v", name, exe, err)
 		}
 	}
 	if len(c.Models) != 3 || len(c.Groups) != 0 {
@@ -31,9 +34,9 @@ func TestDemoConfig(t *testing.T) {
 	}
 }
 
-// loadedDemo returns a server of a demo model that has loaded and does not pause.
-func loadedDemo(t *testing.T) *httptest.Server {
-	d := &demoModel{name: "a"}
+// loaded returns a server of a demo model that has loaded and does not pause.
+func loaded(t *testing.T) *httptest.Server {
+	d := &model{name: "a"}
 	d.loaded.Store(true)
 	server := httptest.NewServer(d.handler())
 	t.Cleanup(server.Close)
@@ -50,8 +53,8 @@ func post(t *testing.T, url, body string) *http.Response {
 	return resp
 }
 
-func TestDemoAnswers(t *testing.T) {
-	server := loadedDemo(t)
+func TestAnswers(t *testing.T) {
+	server := loaded(t)
 	tests := []struct{ path, body, want string }{
 		{"/v1/chat/completions", `{"model":"m","messages":[{"role":"user","content":"one"},{"role":"assistant","content":"no"},{"role":"user","content":"two three"},{"role":"tool","content":"no"}]}`,
 			`{"choices":[{"finish_reason":"stop","index":0,"message":{"content":"This is a, asked for as m. You said: two three","role":"assistant"}}],"model":"m","object":"chat.completion","usage":{"completion_tokens":11,"prompt_tokens":2,"total_tokens":13}}`},
@@ -84,8 +87,8 @@ func plain(t *testing.T, body []byte) string {
 	return string(text)
 }
 
-func TestDemoStreams(t *testing.T) {
-	server := loadedDemo(t)
+func TestStreams(t *testing.T) {
+	server := loaded(t)
 	resp := post(t, server.URL+"/v1/chat/completions",
 		`{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"hi"}]}`)
 	if got := resp.Header.Get("Content-Type"); got != "text/event-stream" {
@@ -122,8 +125,8 @@ func TestDemoStreams(t *testing.T) {
 	}
 }
 
-func TestDemoLoads(t *testing.T) {
-	d := &demoModel{name: "a"}
+func TestLoads(t *testing.T) {
+	d := &model{name: "a"}
 	handler := d.handler()
 	ask := func(method, path, body string) int {
 		w := httptest.NewRecorder()

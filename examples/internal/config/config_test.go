@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"bytes"
@@ -40,7 +40,7 @@ func TestExpand(t *testing.T) {
 		{word: "${}", err: `${} is not known here; known: MODEL, PORT; "$${" stands for a plain "${"`},
 	}
 	for _, tt := range tests {
-		got, err := expand(tt.word, vars)
+		got, err := Expand(tt.word, vars)
 		if got != tt.want || errorText(err) != tt.err {
 			t.Errorf("expand(%q) = %q, %v, want %q, %s", tt.word, got, err, tt.want, tt.err)
 		}
@@ -61,7 +61,7 @@ func TestDuration(t *testing.T) {
 		{"0.25", 250 * time.Millisecond, "250ms"},
 	}
 	for _, tt := range tests {
-		var d, again duration
+		var d, again Duration
 		if err := d.UnmarshalText([]byte(tt.text)); err != nil || time.Duration(d) != tt.want {
 			t.Errorf("%q is %v, %v, want %v", tt.text, d, err, tt.want)
 		}
@@ -71,7 +71,7 @@ func TestDuration(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"", "s", "-", "1x", "1e3", "1 m", "1m30", "9223372037", "0x1", "1.2.3", "true"} {
-		var d duration
+		var d Duration
 		if err := d.UnmarshalText([]byte(bad)); err == nil {
 			t.Errorf("%q is %v, want an error", bad, d)
 		}
@@ -97,7 +97,7 @@ func TestSize(t *testing.T) {
 		{"9223372036854775807", math.MaxInt64, "9223372036854775807"},
 	}
 	for _, tt := range tests {
-		var s, again size
+		var s, again Size
 		if err := s.UnmarshalText([]byte(tt.text)); err != nil || int64(s) != tt.want {
 			t.Errorf("%q is %v, %v, want %v", tt.text, s, err, tt.want)
 		}
@@ -107,9 +107,42 @@ func TestSize(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"", "B", "MiB", "-1", "1.5MiB", "1e6", "64M", "64iB", "1MiBB", "9223372036854775808", "8388608TiB", "0x10"} {
-		var s size
+		var s Size
 		if err := s.UnmarshalText([]byte(bad)); err == nil {
 			t.Errorf("%q is %v, want an error", bad, s)
+		}
+	}
+}
+
+func TestValidOrigin(t *testing.T) {
+	for origin, want := range map[string]bool{
+		"https://chat.lan":        true,
+		"http://localhost:3000":   true,
+		"http://[::1]:3000":       true,
+		"app://obsidian.md":       true,
+		"chrome-extension://abcd": true,
+		"http://a:443":            true,
+		"":                        false,
+		"*":                       false,
+		"null":                    false,
+		"chat.lan":                false,
+		"https://":                false,
+		"https://*.lan":           false,
+		"https://chat.lan/":       false,
+		"https://chat.lan/path":   false,
+		"https://chat.lan?q":      false,
+		"https://user@chat.lan":   false,
+		"HTTPS://chat.lan":        false,
+		"https://Chat.lan":        false,
+		"https://chät.lan":        false,
+		"https://chat.lan:443":    false,
+		"http://chat.lan:80":      false,
+		"http://chat.lan:":        false,
+		"http://chat.lan:99999":   false,
+		"https://a https://b":     false,
+	} {
+		if validOrigin(origin) != want {
+			t.Errorf("%q: %v", origin, !want)
 		}
 	}
 }
@@ -117,7 +150,7 @@ func TestSize(t *testing.T) {
 func TestConfigFiles(t *testing.T) {
 	t.Setenv("PROXY_KEY_OFFICE", "xyzzy1")
 	t.Setenv("PROXY_KEY_BATCH", "xyzzy2")
-	files, err := filepath.Glob("testdata/config/*.json")
+	files, err := filepath.Glob("testdata/*.json")
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)
 	}
@@ -127,7 +160,7 @@ func TestConfigFiles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = parseConfig(filepath.Base(file), data)
+			_, err = Parse(filepath.Base(file), data)
 			compareGolden(t, strings.TrimSuffix(file, ".json")+".err", errorText(err))
 			for _, secret := range []string{"xyzzy", "abra", "hokus", "simsala", "12345"} {
 				if strings.Contains(errorText(err), secret) {
@@ -209,7 +242,7 @@ func TestConfigText(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c, err := parseConfig("f.json", []byte(tt.text))
+			c, err := Parse("f.json", []byte(tt.text))
 			if errorText(err) != tt.err {
 				t.Errorf("got:  %v\nwant: %s", err, tt.err)
 			}
@@ -221,33 +254,33 @@ func TestConfigText(t *testing.T) {
 }
 
 func TestConfigDefaults(t *testing.T) {
-	c, err := parseConfig("f.json", []byte(minimal("")))
+	c, err := Parse("f.json", []byte(minimal("")))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &config{
+	want := &Config{
 		Listen:       "127.0.0.1:8080",
 		MaxBody:      64 << 20,
 		MaxHeld:      256 << 20,
-		DrainTimeout: duration(30 * time.Second),
-		Queue:        queueConfig{WebsocketGrace: duration(5 * time.Minute)},
-		Models: modelConfigs{"alpha": {
+		DrainTimeout: Duration(30 * time.Second),
+		Queue:        Queue{WebsocketGrace: Duration(5 * time.Minute)},
+		Models: Models{"alpha": {
 			Command:     []string{"true"},
 			URL:         "http://127.0.0.1:${PORT}",
 			Health:      "/health",
-			LoadTimeout: duration(5 * time.Minute),
-			StopTimeout: duration(10 * time.Second),
+			LoadTimeout: Duration(5 * time.Minute),
+			StopTimeout: Duration(10 * time.Second),
 
-			QueueTimeout: duration(10 * time.Minute),
-			Timeouts:     timeoutsConfig{FirstByte: duration(time.Hour), Idle: duration(10 * time.Minute), Busy: duration(time.Hour)},
+			QueueTimeout: Duration(10 * time.Minute),
+			Timeouts:     Timeouts{FirstByte: Duration(time.Hour), Idle: Duration(10 * time.Minute), Busy: Duration(time.Hour)},
 		}},
 		aliases: map[string]string{},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}
-	made := &config{Models: modelConfigs{"alpha": {Command: []string{"true"}}}}
-	if err := made.complete(); err != nil || !reflect.DeepEqual(made, want) {
+	made := &Config{Models: Models{"alpha": {Command: []string{"true"}}}}
+	if err := made.Complete(); err != nil || !reflect.DeepEqual(made, want) {
 		t.Errorf("complete: %+v, %v\nwant %+v", made, err, want)
 	}
 }
@@ -272,46 +305,46 @@ func TestConfigFields(t *testing.T) {
 		"maxBody": 11, "maxHeld": "12 kb", "drainTimeout": "13s", "preload": ["org/alpha"]
 	}`
 	t.Setenv("PROXY_KEY_BOB", "plugh")
-	c, err := parseConfig("f.json", []byte(text))
+	c, err := Parse("f.json", []byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &config{
+	want := &Config{
 		Listen: ":80", Hosts: []string{"proxy.lan"},
-		Keys: []keyConfig{
+		Keys: []Key{
 			{Name: "alice", Key: "xyzzy", Priority: 1, MinPriority: -2, MaxPriority: 3},
 			{Name: "bob", KeyEnv: "PROXY_KEY_BOB"},
 		},
-		Models: modelConfigs{"org/alpha": {
+		Models: Models{"org/alpha": {
 			Command: []string{"a", "${PORT}"}, StopCommand: []string{"b", "${PID}"}, Env: map[string]string{"K": "${MODEL}"},
 			Dir: "/tmp", URL: "https://h:1/${MODEL}", Health: "/h?q=1",
-			LoadTimeout: duration(1500 * time.Millisecond), StopTimeout: seconds(2), TTL: seconds(3),
+			LoadTimeout: Duration(1500 * time.Millisecond), StopTimeout: Seconds(2), TTL: Seconds(3),
 			Aliases: []string{"a"}, Description: "d", Unlisted: true, UseModelName: "n",
-			Priority: -4, Concurrency: 5, Capacity: 6, SendLoadingState: true, QueueTimeout: seconds(7),
-			Timeouts: timeoutsConfig{FirstByte: seconds(8), Idle: seconds(-1), Busy: seconds(9)}, Passive: []string{"/metrics", "/static/"}, Busy: "/queue#running", secretEnv: []string{"PROXY_KEY_BOB"},
+			Priority: -4, Concurrency: 5, Capacity: 6, SendLoadingState: true, QueueTimeout: Seconds(7),
+			Timeouts: Timeouts{FirstByte: Seconds(8), Idle: Seconds(-1), Busy: Seconds(9)}, Passive: []string{"/metrics", "/static/"}, Busy: "/queue#running", secretEnv: []string{"PROXY_KEY_BOB"},
 		}},
-		Groups:  []groupConfig{{Name: "g", Members: []string{"org/alpha"}, Swap: true, Exclusive: true, Persistent: true}},
-		Queue:   queueConfig{MaxQueue: 8, Timeout: seconds(9), Patience: seconds(-1), Cooldown: seconds(10), WebsocketGrace: seconds(-1)},
-		MaxBody: 11, MaxHeld: 12000, DrainTimeout: seconds(13), Preload: []string{"org/alpha"},
+		Groups:  []Group{{Name: "g", Members: []string{"org/alpha"}, Swap: true, Exclusive: true, Persistent: true}},
+		Queue:   Queue{MaxQueue: 8, Timeout: Seconds(9), Patience: Seconds(-1), Cooldown: Seconds(10), WebsocketGrace: Seconds(-1)},
+		MaxBody: 11, MaxHeld: 12000, DrainTimeout: Seconds(13), Preload: []string{"org/alpha"},
 		aliases: map[string]string{"a": "org/alpha"},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}
-	if a, b := c.Keys[0].value(), c.Keys[1].value(); a != "xyzzy" || b != "plugh" {
+	if a, b := c.Keys[0].Value(), c.Keys[1].Value(); a != "xyzzy" || b != "plugh" {
 		t.Errorf("keys are %q and %q", a, b)
 	}
 }
 
 func TestConfigComplete(t *testing.T) {
-	c := &config{
-		Models: modelConfigs{"alpha": {Command: []string{"true"}, TTL: -1}, "b.c": {}},
-		Groups: []groupConfig{{Name: "g", Members: []string{"alpha", "beta"}}},
+	c := &Config{
+		Models: Models{"alpha": {Command: []string{"true"}, TTL: -1}, "b.c": {}},
+		Groups: []Group{{Name: "g", Members: []string{"alpha", "beta"}}},
 	}
 	const want = `models.alpha.ttl: must not be negative
 models["b.c"].command: must name a program
 groups[0].members[1]: there is no model "beta"`
-	if err := c.complete(); errorText(err) != want {
+	if err := c.Complete(); errorText(err) != want {
 		t.Errorf("got:\n%v\nwant:\n%s", err, want)
 	}
 }
@@ -327,20 +360,20 @@ func TestConfigDir(t *testing.T) {
 	}
 	for _, tt := range tests {
 		text := minimal(`, "dir": ` + strconv.Quote(tt.dir))
-		c, err := parseConfig(filepath.Join(folder, "f.json"), []byte(text))
+		c, err := Parse(filepath.Join(folder, "f.json"), []byte(text))
 		if err != nil || c.Models["alpha"].Dir != tt.want {
 			t.Errorf("dir %q: %+v, %v, want %q", tt.dir, c, err, tt.want)
 		}
 	}
 	t.Chdir(folder)
-	c, err := parseConfig("f.json", []byte(minimal(`, "dir": "models"`)))
+	c, err := Parse("f.json", []byte(minimal(`, "dir": "models"`)))
 	if err != nil || !filepath.IsAbs(c.Models["alpha"].Dir) {
 		t.Errorf("beside a file without a folder: %+v, %v", c, err)
 	}
 }
 
 func TestConfigQuestions(t *testing.T) {
-	c, err := parseConfig("f.json", []byte(`{
+	c, err := Parse("f.json", []byte(`{
 		"models": {
 			"alpha": {"command": ["true"], "aliases": ["a", "org/a"], "queueTimeout": "1m"},
 			"beta": {"command": ["true"], "loadTimeout": "1h"},
@@ -352,7 +385,7 @@ func TestConfigQuestions(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{"alpha": "alpha", "a": "alpha", "org/a": "alpha", "beta": "beta", "b": "", "": ""} {
-		if model, ok := c.resolve(name); model != want || ok != (want != "") {
+		if model, ok := c.Resolve(name); model != want || ok != (want != "") {
 			t.Errorf("resolve(%q) = %q, %v, want %q", name, model, ok, want)
 		}
 	}
@@ -361,21 +394,21 @@ func TestConfigQuestions(t *testing.T) {
 			t.Errorf("queueTimeout of %q: %v, want %v", model, d, want)
 		}
 	}
-	c, err = parseConfig("f.json", []byte(`{"models": {"fast": {"command": ["true"]}, "slow": {"command": ["true"], "loadTimeout": "1h"}}}`))
-	if err != nil || c.Models["fast"].QueueTimeout != seconds(600) || c.Models["slow"].QueueTimeout != seconds(3600) {
+	c, err = Parse("f.json", []byte(`{"models": {"fast": {"command": ["true"]}, "slow": {"command": ["true"], "loadTimeout": "1h"}}}`))
+	if err != nil || c.Models["fast"].QueueTimeout != Seconds(600) || c.Models["slow"].QueueTimeout != Seconds(3600) {
 		t.Errorf("by default: %+v, %v", c, err)
 	}
 }
 
 func TestConfigSwapper(t *testing.T) {
-	c, err := parseConfig("f.json", []byte(`{
+	c, err := Parse("f.json", []byte(`{
 		"models": {"alpha": {"command": ["true"]}, "beta": {"command": ["true"]}, "gamma": {"command": ["true"]}},
 		"groups": [{"name": "g", "members": ["alpha", "beta"], "swap": true}]
 	}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := c.swapper()
+	s, err := c.Swapper()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -384,10 +417,10 @@ func TestConfigSwapper(t *testing.T) {
 	}
 }
 
-// FuzzConfig: no text makes parseConfig panic, and what it accepts says the same
+// FuzzConfig: no text makes Parse panic, and what it accepts says the same
 // when it is written back.
 func FuzzConfig(f *testing.F) {
-	files, err := filepath.Glob("testdata/config/*.json")
+	files, err := filepath.Glob("testdata/*.json")
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -402,7 +435,7 @@ func FuzzConfig(f *testing.F) {
 	f.Setenv("PROXY_KEY_OFFICE", "xyzzy1")
 	f.Setenv("PROXY_KEY_BATCH", "xyzzy2")
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := parseConfig("dir/f.json", data)
+		c, err := Parse("dir/f.json", data)
 		if err != nil {
 			if c != nil || err.Error() == "" {
 				t.Fatalf("config %v with error %q", c, err)
@@ -410,7 +443,7 @@ func FuzzConfig(f *testing.F) {
 			return
 		}
 		text := written(t, c)
-		again, err := parseConfig("dir/f.json", text)
+		again, err := Parse("dir/f.json", text)
 		if err != nil {
 			t.Fatalf("%s\nis written back as\n%s\n%v", data, text, err)
 		}
@@ -421,7 +454,7 @@ func FuzzConfig(f *testing.F) {
 }
 
 // written encodes c as a file, with its keys and without fields that are not there.
-func written(t *testing.T, c *config) []byte {
+func written(t *testing.T, c *Config) []byte {
 	t.Helper()
 	text, err := json.Marshal(c)
 	if err != nil {
@@ -462,8 +495,8 @@ func dropNull(tree map[string]any) {
 }
 
 func TestSecretIsNeverShown(t *testing.T) {
-	k := keyConfig{Name: "alice", Key: "xyzzy"}
-	for _, shown := range everyWay(k, &k, []keyConfig{k}, &config{Keys: []keyConfig{k}}) {
+	k := Key{Name: "alice", Key: "xyzzy"}
+	for _, shown := range everyWay(k, &k, []Key{k}, &Config{Keys: []Key{k}}) {
 		if !strings.Contains(shown, hidden) || strings.Contains(shown, "xyzzy") {
 			t.Errorf("shown: %s", shown)
 		}

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"encoding"
@@ -53,9 +53,9 @@ func (d *document) decodeText(n *node, t encoding.TextUnmarshaler) {
 	var text, is string
 	switch v := n.value.(type) {
 	case string:
-		text, is = v, strconv.Quote(shorten(v))
+		text, is = v, strconv.Quote(Shorten(v))
 	case json.Number:
-		text, is = v.String(), shorten(v.String())
+		text, is = v.String(), Shorten(v.String())
 	default:
 		is = n.kind()
 	}
@@ -123,9 +123,9 @@ func (d *document) decodeInt(n *node, v reflect.Value) {
 	i, err := strconv.ParseInt(number.String(), 10, v.Type().Bits())
 	switch {
 	case errors.Is(err, strconv.ErrRange):
-		d.wrong(n, fmt.Sprintf("must be a number of %d bits", v.Type().Bits()), shorten(number.String()))
+		d.wrong(n, fmt.Sprintf("must be a number of %d bits", v.Type().Bits()), Shorten(number.String()))
 	case err != nil:
-		d.wrong(n, "must be a whole number", shorten(number.String()))
+		d.wrong(n, "must be a whole number", Shorten(number.String()))
 	}
 	v.SetInt(i)
 }

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"bytes"
@@ -19,16 +19,16 @@ const (
 
 const space = " \t\r\n" // between tokens
 
-// parseConfig reads the configuration in data, gives defaults to what it leaves
-// out, and checks it. File is the name that errors tell, and its folder is where a
-// relative dir begins.
+// Parse reads the configuration in data, gives defaults to what it leaves out, and
+// checks it. File is the name that errors tell, and its folder is where a relative dir
+// begins.
 //
 // It is stricter than encoding/json, for a word that is silently ignored costs an
 // operator an evening: unknown and repeated fields, null, and text that is not
 // UTF-8 are errors. All errors are told at once, each with its line and field.
-func parseConfig(file string, data []byte) (*config, error) {
+func Parse(file string, data []byte) (*Config, error) {
 	d := &document{name: file, data: data}
-	c := new(config)
+	c := new(Config)
 	if root := d.read(); root != nil {
 		d.spread(root)
 		d.decode(root, reflect.ValueOf(c).Elem())
@@ -124,7 +124,7 @@ func (d *document) read() *node {
 	d.dec = json.NewDecoder(bytes.NewReader(d.data))
 	d.dec.UseNumber()
 	root := &node{start: d.begin()}
-	if !d.value(root, 0) {
+	if !d.Value(root, 0) {
 		return nil
 	}
 	end := d.begin()
@@ -139,7 +139,7 @@ func (d *document) read() *node {
 func (d *document) readable() bool {
 	switch {
 	case len(d.data) > maxConfig:
-		d.fault(nil, 0, "the file has %d bytes; a configuration has at most %v", len(d.data), size(maxConfig))
+		d.fault(nil, 0, "the file has %d bytes; a configuration has at most %v", len(d.data), Size(maxConfig))
 	case bytes.HasPrefix(d.data, []byte("\ufeff")):
 		d.fault(nil, 0, "the file begins with a byte order mark; save it as UTF-8 without one")
 	case !utf8.Valid(d.data):
@@ -205,8 +205,8 @@ func unexpected(before, after []byte) string {
 	return fmt.Sprintf("%q cannot stand here", next)
 }
 
-// value reads the value of n, which is depth levels deep.
-func (d *document) value(n *node, depth int) bool {
+// Value reads the value of n, which is depth levels deep.
+func (d *document) Value(n *node, depth int) bool {
 	token, ok := d.token(n)
 	if !ok {
 		return false
@@ -238,7 +238,7 @@ func (d *document) members(n *node, depth int) bool {
 		}
 		key := token.(string)
 		member.key = key
-		if !d.value(member, depth) {
+		if !d.Value(member, depth) {
 			return false
 		}
 		if first := all[key]; first != nil {
@@ -256,7 +256,7 @@ func (d *document) items(n *node, depth int) bool {
 	var all []*node
 	for d.dec.More() {
 		item := &node{parent: n, key: len(all), start: d.begin()}
-		if !d.value(item, depth) {
+		if !d.Value(item, depth) {
 			return false
 		}
 		all = append(all, item)

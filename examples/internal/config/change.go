@@ -1,10 +1,10 @@
-package main
+package config
 
 import "reflect"
 
-// needsRestart returns the settings that cfg has changed since the start of the proxy
+// NeedsRestart returns the settings that cfg has changed since the start of the proxy
 // with c, and that a reload does not take over.
-func (c *config) needsRestart(cfg *config) (settings []string) {
+func (c *Config) NeedsRestart(cfg *Config) (settings []string) {
 	for _, s := range []struct {
 		name    string
 		changed bool
@@ -21,16 +21,16 @@ func (c *config) needsRestart(cfg *config) (settings []string) {
 	return settings
 }
 
-// sameProcess reports whether a process of c serves for other as well: they differ
+// SameProcess reports whether a process of c serves for other as well: they differ
 // at most in what only the proxy looks at.
-func (c *modelConfig) sameProcess(other *modelConfig) bool {
+func (c *Model) SameProcess(other *Model) bool {
 	a, b := c.processPart(), other.processPart()
 	return reflect.DeepEqual(a, b)
 }
 
 // processPart returns a copy of c with only what its process is started with.
-func (c *modelConfig) processPart() modelConfig {
-	return modelConfig{
+func (c *Model) processPart() Model {
+	return Model{
 		Command:     c.Command,
 		StopCommand: c.StopCommand,
 		Env:         c.Env,

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"cmp"
@@ -41,7 +41,7 @@ func (p place) String() string {
 		key, isKey := part.(string)
 		switch {
 		case isKey && !plainWord(key):
-			fmt.Fprintf(&b, "[%q]", shorten(key))
+			fmt.Fprintf(&b, "[%q]", Shorten(key))
 		case isKey && b.Len() > 0:
 			b.WriteString("." + key)
 		case isKey:
@@ -58,7 +58,7 @@ func plainWord(s string) bool {
 	other := func(r rune) bool {
 		return r != '_' && r != '-' && (r < '0' || r > '9') && (r|0x20 < 'a' || r|0x20 > 'z')
 	}
-	return s != "" && s == shorten(s) && !strings.ContainsFunc(s, other)
+	return s != "" && s == Shorten(s) && !strings.ContainsFunc(s, other)
 }
 
 // err tells the faults in the order of the file.

@@ -1,4 +1,6 @@
-package main
+// Package demo is a model server without a model. The examples use it where others have
+// llama-server.
+package demo
 
 import (
 	"cmp"
@@ -16,35 +18,37 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"example.com/scheduler/examples/internal/config"
 )
 
-// demoCommand is the first argument that makes this program a model server.
-const demoCommand = "demo-model"
+// Command is the first argument that makes this program a model server.
+const Command = "demo-model"
 
-// demoConfig returns the configuration that is used if there is none: three
-// models, of which one runs at a time. Each is this very program, as [demoMain].
-func demoConfig() *config {
+// Config returns a configuration of three models, of which one runs at a time. Each is
+// this very program, which has to call [Main].
+func Config() *config.Config {
 	exe, err := os.Executable()
 	if err != nil {
 		exe = os.Args[0]
 	}
 	exe = strings.ReplaceAll(exe, "${", "$${")
-	c := &config{Models: make(modelConfigs)}
+	c := &config.Config{Models: make(config.Models)}
 	for _, name := range []string{"alpha", "beta", "gamma"} {
-		c.Models[name] = &modelConfig{
-			Command:     []string{exe, demoCommand, "-port", "${PORT}", "-name", "${MODEL}", "-load", "1s"},
+		c.Models[name] = &config.Model{
+			Command:     []string{exe, Command, "-port", "${PORT}", "-name", "${MODEL}", "-load", "1s"},
 			Description: "Repeats what it is told",
 		}
 	}
-	if err := c.complete(); err != nil {
+	if err := c.Complete(); err != nil {
 		panic(err)
 	}
 	return c
 }
 
-// demoModel is a tiny model server. Like llama-server it listens at once, and is
+// model is a tiny model server. Like llama-server it listens at once, and is
 // healthy once it has loaded.
-type demoModel struct {
+type model struct {
 	name       string
 	port       int
 	load       time.Duration
@@ -58,11 +62,11 @@ type demoModel struct {
 	ending  context.Context // ends when the model is asked to end
 }
 
-// demoMain is the main function of a model server; args are what follows
-// [demoCommand].
-func demoMain(args []string) error {
-	d := new(demoModel)
-	f := flag.NewFlagSet(demoCommand, flag.ContinueOnError)
+// Main is the main function of a model server; args are what follows
+// [Command].
+func Main(args []string) error {
+	d := new(model)
+	f := flag.NewFlagSet(Command, flag.ContinueOnError)
 	f.StringVar(&d.name, "name", "demo", "what the model calls itself")
 	f.IntVar(&d.port, "port", 0, "port to listen at; 0: a free one")
 	f.DurationVar(&d.load, "load", time.Second, "how long loading takes")
@@ -77,7 +81,7 @@ func demoMain(args []string) error {
 }
 
 // run serves until the model is asked to end.
-func (d *demoModel) run() error {
+func (d *model) run() error {
 	var stop context.CancelFunc
 	d.ending, stop = signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
@@ -94,7 +98,7 @@ func (d *demoModel) run() error {
 }
 
 // finishLoad ends the load.
-func (d *demoModel) finishLoad() {
+func (d *model) finishLoad() {
 	if d.fail {
 		crash("cannot load: out of memory")
 	}
@@ -112,7 +116,7 @@ func crash(reason string) {
 }
 
 // serve answers requests. Asked to end, it lets those in flight finish.
-func (d *demoModel) serve(l net.Listener) error {
+func (d *model) serve(l net.Listener) error {
 	server := &http.Server{Handler: d.handler()}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
@@ -128,18 +132,18 @@ func (d *demoModel) serve(l net.Listener) error {
 }
 
 // handler returns the routes.
-func (d *demoModel) handler() http.Handler {
+func (d *model) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, r *http.Request) {
 		if !d.loaded.Load() {
-			demoError(w, http.StatusServiceUnavailable, "loading")
+			writeError(w, http.StatusServiceUnavailable, "loading")
 			return
 		}
-		demoJSON(w, http.StatusOK, demoObject{"status": "ok"})
+		writeJSON(w, http.StatusOK, jsonObject{"status": "ok"})
 	})
 	mux.HandleFunc("GET /v1/models", func(w http.ResponseWriter, r *http.Request) {
-		model := demoObject{"id": d.name, "object": "model", "owned_by": "demo"}
-		demoJSON(w, http.StatusOK, demoObject{"object": "list", "data": []demoObject{model}})
+		model := jsonObject{"id": d.name, "object": "model", "owned_by": "demo"}
+		writeJSON(w, http.StatusOK, jsonObject{"object": "list", "data": []jsonObject{model}})
 	})
 	mux.HandleFunc("POST /v1/chat/completions", d.whenLoaded(d.answer))
 	mux.HandleFunc("POST /v1/completions", d.whenLoaded(d.answer))
@@ -147,8 +151,8 @@ func (d *demoModel) handler() http.Handler {
 	return mux
 }
 
-// demoRequest is what the routes understand of a request.
-type demoRequest struct {
+// request is what the routes understand of a request.
+type request struct {
 	Model    string `json:"model"`
 	Stream   bool   `json:"stream"`
 	Prompt   any    `json:"prompt"`
@@ -167,14 +171,14 @@ type demoRequest struct {
 }
 
 // whenLoaded reads the request of a route that needs the model.
-func (d *demoModel) whenLoaded(route func(http.ResponseWriter, *http.Request, *demoRequest)) http.HandlerFunc {
+func (d *model) whenLoaded(route func(http.ResponseWriter, *http.Request, *request)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		q := new(demoRequest)
+		q := new(request)
 		switch err := json.NewDecoder(r.Body).Decode(q); {
 		case !d.loaded.Load():
-			demoError(w, http.StatusServiceUnavailable, "loading")
+			writeError(w, http.StatusServiceUnavailable, "loading")
 		case err != nil:
-			demoError(w, http.StatusBadRequest, err.Error())
+			writeError(w, http.StatusBadRequest, err.Error())
 		default:
 			q.Model, q.chat = cmp.Or(q.Model, d.name), r.URL.Path == "/v1/chat/completions"
 			q.id, q.created = fmt.Sprintf("demo-%s-%d", d.name, d.answers.Add(1)), time.Now().Unix()
@@ -184,7 +188,7 @@ func (d *demoModel) whenLoaded(route func(http.ResponseWriter, *http.Request, *d
 }
 
 // said returns the last thing that the user says in q.
-func (q *demoRequest) said() string {
+func (q *request) said() string {
 	for _, m := range slices.Backward(q.Messages) {
 		if m.Role == "user" {
 			return textOf(m.Content)
@@ -212,7 +216,7 @@ func textOf(content any) string {
 
 // words returns what the model answers: who it is, whom the caller asked for, and
 // the beginning of what the caller said.
-func (d *demoModel) words(q *demoRequest) []string {
+func (d *model) words(q *request) []string {
 	const most = 12
 	said := strings.Fields(q.said())
 	if len(said) > most {
@@ -221,15 +225,16 @@ func (d *demoModel) words(q *demoRequest) []string {
 	return append(strings.Fields(fmt.Sprintf("This is %s, asked for as %s. You said:", d.name, q.Model)), said...)
 }
 
-type demoObject = map[string]any
+// jsonObject is an object to be encoded.
+type jsonObject = map[string]any
 
 // answer answers word by word, streamed if q wants it.
-func (d *demoModel) answer(w http.ResponseWriter, r *http.Request, q *demoRequest) {
+func (d *model) answer(w http.ResponseWriter, r *http.Request, q *request) {
 	words := d.words(q)
 	send := func(string) error { return nil }
 	if q.Stream {
 		w.Header().Set("Content-Type", "text/event-stream")
-		send = func(word string) error { return demoEvent(w, q.wrap(word, nil)) }
+		send = func(word string) error { return writeEvent(w, q.wrap(word, nil)) }
 	}
 	if d.speak(r.Context(), words, send) != nil {
 		return // The caller has left.
@@ -238,20 +243,20 @@ func (d *demoModel) answer(w http.ResponseWriter, r *http.Request, q *demoReques
 	if !q.Stream {
 		whole := q.wrap(strings.Join(words, " "), "stop")
 		whole["usage"] = usage
-		demoJSON(w, http.StatusOK, whole)
+		writeJSON(w, http.StatusOK, whole)
 		return
 	}
 	last := q.wrap("", "stop")
-	demoEvent(w, last)
+	writeEvent(w, last)
 	if q.StreamOptions.IncludeUsage {
-		last["choices"], last["usage"] = []demoObject{}, usage
-		demoEvent(w, last)
+		last["choices"], last["usage"] = []jsonObject{}, usage
+		writeEvent(w, last)
 	}
 	io.WriteString(w, "data: [DONE]\n\n")
 }
 
 // speak sends words, each with the space after it, as slowly as the model is.
-func (d *demoModel) speak(ctx context.Context, words []string, send func(string) error) error {
+func (d *model) speak(ctx context.Context, words []string, send func(string) error) error {
 	for i, word := range words {
 		if i < len(words)-1 {
 			word += " "
@@ -270,9 +275,9 @@ func (d *demoModel) speak(ctx context.Context, words []string, send func(string)
 
 // wrap returns what is around text: an answer, or a part of a streamed one, whose last
 // part has no text.
-func (q *demoRequest) wrap(text string, finish any) demoObject {
-	object, choice := "text_completion", demoObject{"index": 0, "finish_reason": finish}
-	message := demoObject{"role": "assistant", "content": text}
+func (q *request) wrap(text string, finish any) jsonObject {
+	object, choice := "text_completion", jsonObject{"index": 0, "finish_reason": finish}
+	message := jsonObject{"role": "assistant", "content": text}
 	switch {
 	case !q.chat:
 		choice["text"] = text
@@ -284,11 +289,11 @@ func (q *demoRequest) wrap(text string, finish any) demoObject {
 		}
 		object, choice["delta"] = "chat.completion.chunk", message
 	}
-	return demoObject{"id": q.id, "object": object, "created": q.created, "model": q.Model, "choices": []demoObject{choice}}
+	return jsonObject{"id": q.id, "object": object, "created": q.created, "model": q.Model, "choices": []jsonObject{choice}}
 }
 
-// demoEvent writes one event of a stream.
-func demoEvent(w http.ResponseWriter, v demoObject) error {
+// writeEvent writes one event of a stream.
+func writeEvent(w http.ResponseWriter, v jsonObject) error {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return err
@@ -300,32 +305,32 @@ func demoEvent(w http.ResponseWriter, v demoObject) error {
 }
 
 // embed answers with one embedding for each input. They say nothing.
-func (d *demoModel) embed(w http.ResponseWriter, r *http.Request, q *demoRequest) {
+func (d *model) embed(w http.ResponseWriter, r *http.Request, q *request) {
 	inputs, several := q.Input.([]any)
 	if !several {
 		inputs = []any{q.Input}
 	}
-	list := []demoObject{}
+	list := []jsonObject{}
 	for i, input := range inputs {
 		vector := []float64{float64(len(textOf(input))), 0, 1}
-		list = append(list, demoObject{"object": "embedding", "index": i, "embedding": vector})
+		list = append(list, jsonObject{"object": "embedding", "index": i, "embedding": vector})
 	}
-	demoJSON(w, http.StatusOK, demoObject{"object": "list", "model": q.Model, "data": list, "usage": usageOf(q, 0)})
+	writeJSON(w, http.StatusOK, jsonObject{"object": "list", "model": q.Model, "data": list, "usage": usageOf(q, 0)})
 }
 
 // usageOf counts words as tokens.
-func usageOf(q *demoRequest, completion int) demoObject {
+func usageOf(q *request, completion int) jsonObject {
 	prompt := len(strings.Fields(q.said()))
-	return demoObject{"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+	return jsonObject{"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 }
 
-// demoError answers with an error as OpenAI's look.
-func demoError(w http.ResponseWriter, status int, message string) {
-	demoJSON(w, status, demoObject{"error": demoObject{"message": message, "type": "demo_error", "code": status}})
+// writeError answers with an error as OpenAI's look.
+func writeError(w http.ResponseWriter, status int, message string) {
+	writeJSON(w, status, jsonObject{"error": jsonObject{"message": message, "type": "demo_error", "code": status}})
 }
 
-// demoJSON answers with v.
-func demoJSON(w http.ResponseWriter, status int, v any) {
+// writeJSON answers with v.
+func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(v)

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"fmt"
@@ -8,12 +8,12 @@ import (
 	"strings"
 )
 
-// warnings returns what is allowed in c, whose defaults are filled in, but hardly meant.
-func (c *config) warnings() (all []string) {
+// Warnings returns what is allowed in c, whose defaults are filled in, but hardly meant.
+func (c *Config) Warnings() (all []string) {
 	warn := func(at place, format string, args ...any) {
 		all = append(all, fault{at: at, text: fmt.Sprintf(format, args...)}.Error())
 	}
-	if host, _, _ := net.SplitHostPort(c.Listen); !isLoopback(host) && len(c.Keys) == 0 {
+	if host, _, _ := net.SplitHostPort(c.Listen); !IsLoopback(host) && len(c.Keys) == 0 {
 		warn(place{"listen"}, "is open to other machines, and there are no keys: whoever reaches it may use every model and stop it")
 	}
 	if c.MaxBody > c.MaxHeld {
@@ -22,7 +22,7 @@ func (c *config) warnings() (all []string) {
 	grouped := c.grouped()
 	for _, name := range slices.Sorted(maps.Keys(c.Models)) {
 		m, at := c.Models[name], place{"models", name}
-		if len(c.Groups) > 0 && !grouped[name] && !m.remote() {
+		if len(c.Groups) > 0 && !grouped[name] && !m.Remote() {
 			warn(at, "is in no group: loading it stops all models but the persistent ones")
 		}
 		if strings.Contains(m.URL, "${PORT}") && !m.tellsPort() {
@@ -32,14 +32,14 @@ func (c *config) warnings() (all []string) {
 	return all
 }
 
-// isLoopback reports whether host is this machine's loopback address.
-func isLoopback(host string) bool {
+// IsLoopback reports whether host is this machine's loopback address.
+func IsLoopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // tellsPort reports whether the process of m can know the port that was chosen for it.
-func (m *modelConfig) tellsPort() bool {
+func (m *Model) tellsPort() bool {
 	words := slices.AppendSeq(slices.Clone(m.Command), maps.Values(m.Env))
 	return slices.ContainsFunc(words, func(word string) bool { return strings.Contains(word, "${PORT}") })
 }

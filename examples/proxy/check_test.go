@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -59,7 +60,7 @@ warning: listen: is open to other machines, and there are no keys: whoever reach
 	t.Setenv("PROXY_KEY_BATCH", "xyzzy2")
 	for _, example := range []string{"remote", "llama-server", "vllm", "whisper"} {
 		var stdout bytes.Buffer
-		if code := proxyMain([]string{"-check", "-config", "testdata/config/" + example + ".json"}, &stdout, os.Stderr, nil); code != 0 || strings.Contains(stdout.String(), "warning") {
+		if code := proxyMain([]string{"-check", "-config", "../internal/config/testdata/" + example + ".json"}, &stdout, os.Stderr, nil); code != 0 || strings.Contains(stdout.String(), "warning") {
 			t.Errorf("%s: exit code %d, %s", example, code, &stdout)
 		}
 	}
@@ -96,4 +97,13 @@ func TestVersion(t *testing.T) {
 	if code := proxyMain([]string{"-version"}, &stdout, os.Stderr, nil); code != 0 || !strings.HasPrefix(stdout.String(), "proxy ") || !strings.Contains(stdout.String(), runtime.Version()) {
 		t.Errorf("exit code %d, %s", code, &stdout)
 	}
+}
+
+// writeConfig writes a configuration file and returns its name.
+func writeConfig(t *testing.T, text string) string {
+	file := filepath.Join(t.TempDir(), "models.json")
+	if err := os.WriteFile(file, []byte(text), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }

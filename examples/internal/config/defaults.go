@@ -1,4 +1,4 @@
-package main
+package config
 
 // spread gives to each model in the file what it leaves out and the member defaults
 // has. What is wrong in there is told at its own place, once.

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"cmp"
@@ -19,8 +19,8 @@ import (
 // maxPriority bounds a priority either way, so that sums of a few stay small.
 const maxPriority = 1_000_000
 
-// complete gives defaults to what c leaves out, and checks it.
-func (c *config) complete() error {
+// Complete gives defaults to what c leaves out, and checks it.
+func (c *Config) Complete() error {
 	c.fill()
 	var errs []error
 	for _, f := range c.check() {
@@ -30,27 +30,27 @@ func (c *config) complete() error {
 }
 
 // fill gives defaults to what is zero.
-func (c *config) fill() {
+func (c *Config) fill() {
 	c.Listen = cmp.Or(c.Listen, "127.0.0.1:8080")
 	c.MaxBody = cmp.Or(c.MaxBody, 64<<20)
 	c.MaxHeld = cmp.Or(c.MaxHeld, 256<<20)
-	c.DrainTimeout = cmp.Or(c.DrainTimeout, seconds(30))
-	c.Queue.WebsocketGrace = cmp.Or(c.Queue.WebsocketGrace, seconds(300))
+	c.DrainTimeout = cmp.Or(c.DrainTimeout, Seconds(30))
+	c.Queue.WebsocketGrace = cmp.Or(c.Queue.WebsocketGrace, Seconds(300))
 	c.aliases = make(map[string]string)
 	secretEnv := c.secretEnv()
 	for name, m := range c.Models {
 		m.secretEnv = secretEnv
 		m.URL = cmp.Or(m.URL, "http://127.0.0.1:${PORT}")
-		if m.remote() {
-			m.Health = cmp.Or(m.Health, noHealth)
+		if m.Remote() {
+			m.Health = cmp.Or(m.Health, NoHealth)
 		}
 		m.Health = cmp.Or(m.Health, "/health")
-		m.LoadTimeout = cmp.Or(m.LoadTimeout, seconds(300))
-		m.StopTimeout = cmp.Or(m.StopTimeout, seconds(10))
-		m.QueueTimeout = cmp.Or(m.QueueTimeout, c.Queue.Timeout, max(seconds(600), m.LoadTimeout))
-		m.Timeouts.FirstByte = cmp.Or(m.Timeouts.FirstByte, seconds(3600))
-		m.Timeouts.Idle = cmp.Or(m.Timeouts.Idle, seconds(600))
-		m.Timeouts.Busy = cmp.Or(m.Timeouts.Busy, seconds(3600))
+		m.LoadTimeout = cmp.Or(m.LoadTimeout, Seconds(300))
+		m.StopTimeout = cmp.Or(m.StopTimeout, Seconds(10))
+		m.QueueTimeout = cmp.Or(m.QueueTimeout, c.Queue.Timeout, max(Seconds(600), m.LoadTimeout))
+		m.Timeouts.FirstByte = cmp.Or(m.Timeouts.FirstByte, Seconds(3600))
+		m.Timeouts.Idle = cmp.Or(m.Timeouts.Idle, Seconds(600))
+		m.Timeouts.Busy = cmp.Or(m.Timeouts.Busy, Seconds(3600))
 		for _, alias := range m.Aliases {
 			c.aliases[alias] = name
 		}
@@ -58,7 +58,7 @@ func (c *config) fill() {
 }
 
 // secretEnv returns the names of the environment variables that hold keys.
-func (c *config) secretEnv() (names []string) {
+func (c *Config) secretEnv() (names []string) {
 	add := func(name string) {
 		if name != "" {
 			names = append(names, name)
@@ -75,7 +75,7 @@ func (c *config) secretEnv() (names []string) {
 }
 
 // anchor makes each relative dir one that begins in the folder of file.
-func (c *config) anchor(file string) {
+func (c *Config) anchor(file string) {
 	for _, m := range c.Models {
 		if m.Dir == "" || filepath.IsAbs(m.Dir) {
 			continue
@@ -88,8 +88,8 @@ func (c *config) anchor(file string) {
 }
 
 // check returns what is wrong in c, whose defaults are filled in.
-func (c *config) check() []fault {
-	k := &checker{config: c}
+func (c *Config) check() []fault {
+	k := &checker{Config: c}
 	k.checkListen()
 	notNegative(k, nil, "drainTimeout", c.DrainTimeout)
 	k.checkKeys()
@@ -110,7 +110,7 @@ func (c *config) check() []fault {
 
 // checker collects what is wrong in config.
 type checker struct {
-	*config
+	*Config
 	faults []fault
 }
 
@@ -152,7 +152,7 @@ func validPort(port string) bool {
 	return err == nil
 }
 
-func notNegative[N int | duration](k *checker, at place, field string, n N) {
+func notNegative[N int | Duration](k *checker, at place, field string, n N) {
 	if n < 0 {
 		k.fault(at.in(field), "must not be negative")
 	}
@@ -182,22 +182,22 @@ func (k *checker) checkKeys() {
 		} else if key.Name != "" {
 			names[key.Name] = i
 		}
-		if first, twice := secrets[key.value()]; twice {
+		if first, twice := secrets[key.Value()]; twice {
 			k.fault(at, "has the same key as keys[%d]", first)
-		} else if key.value() != "" {
-			secrets[key.value()] = i
+		} else if key.Value() != "" {
+			secrets[key.Value()] = i
 		}
 	}
 }
 
-func (k *checker) checkKey(at place, key keyConfig) {
+func (k *checker) checkKey(at place, key Key) {
 	switch {
 	case key.Name == "":
 		k.fault(at.in("name"), "must not be empty")
 	case (key.Key == "") == (key.KeyEnv == ""):
 		k.fault(at.in("key"), "either key or keyEnv must be set, not both")
 	default:
-		k.checkSecret(at, "keyEnv", key.value())
+		k.checkSecret(at, "keyEnv", key.Value())
 	}
 }
 
@@ -213,7 +213,7 @@ func (k *checker) checkSecret(at place, field, key string) {
 	}
 }
 
-func (k *checker) checkModel(at place, name string, m *modelConfig) {
+func (k *checker) checkModel(at place, name string, m *Model) {
 	k.checkName(at, name)
 	k.checkCommands(at, name, m)
 	k.checkURL(at, name, m)
@@ -243,10 +243,10 @@ func (k *checker) checkName(at place, name string) {
 	}
 }
 
-func (k *checker) checkCommands(at place, name string, m *modelConfig) {
+func (k *checker) checkCommands(at place, name string, m *Model) {
 	vars := map[string]string{"PORT": "1", "MODEL": name}
 	k.checkWords(at.in("command"), m.Command, vars)
-	if !m.remote() && (len(m.Command) == 0 || m.Command[0] == "") {
+	if !m.Remote() && (len(m.Command) == 0 || m.Command[0] == "") {
 		k.fault(at.in("command"), "must name a program")
 	}
 	for _, key := range slices.Sorted(maps.Keys(m.Env)) {
@@ -269,7 +269,7 @@ func (k *checker) checkWords(at place, words []string, vars map[string]string) {
 }
 
 func (k *checker) checkWord(at place, word string, vars map[string]string) {
-	if _, err := expand(word, vars); err != nil {
+	if _, err := Expand(word, vars); err != nil {
 		k.fault(at, "%v", err)
 	}
 	if strings.Contains(word, "\x00") {
@@ -277,11 +277,11 @@ func (k *checker) checkWord(at place, word string, vars map[string]string) {
 	}
 }
 
-func (k *checker) checkURL(at place, name string, m *modelConfig) {
-	if _, err := m.address(map[string]string{"PORT": "1", "MODEL": name}); err != nil {
+func (k *checker) checkURL(at place, name string, m *Model) {
+	if _, err := m.Address(map[string]string{"PORT": "1", "MODEL": name}); err != nil {
 		k.fault(at.in("url"), "%v", err)
 	}
-	if _, err := url.ParseRequestURI(m.Health); m.Health != noHealth && (err != nil || m.Health[0] != '/') {
+	if _, err := url.ParseRequestURI(m.Health); m.Health != NoHealth && (err != nil || m.Health[0] != '/') {
 		k.fault(at.in("health"), `must be a path such as "/health", or "none"`)
 	}
 	for i, pattern := range m.Passive {
@@ -305,7 +305,7 @@ func (k *checker) checkAliases() {
 				k.fault(at, "is the name of a model")
 			}
 			if other, twice := first[alias]; twice {
-				k.fault(at, "is an alias of %q too", shorten(other))
+				k.fault(at, "is an alias of %q too", Shorten(other))
 			}
 			first[alias] = name
 		}
@@ -336,7 +336,7 @@ func (k *checker) checkGroups() {
 			k.checkIsModel(at.in("members").in(j), model)
 		}
 	}
-	if _, err := k.swapper(); err != nil && len(k.faults) == before {
+	if _, err := k.Swapper(); err != nil && len(k.faults) == before {
 		k.fault(place{"groups"}, "%v", err)
 	}
 }
@@ -347,10 +347,10 @@ func (k *checker) checkIsModel(at place, name string) {
 		return
 	}
 	if model, ok := k.aliases[name]; ok {
-		k.fault(at, "is an alias; its model is %q", shorten(model))
+		k.fault(at, "is an alias; its model is %q", Shorten(model))
 		return
 	}
-	k.fault(at, "there is no model %q%s", shorten(name), didYouMean(name, k.Models))
+	k.fault(at, "there is no model %q%s", Shorten(name), didYouMean(name, k.Models))
 }
 
 func (k *checker) checkQueue() {
