@@ -52,49 +52,52 @@ func (a *access) check(cfg *config.Config, r *http.Request) (*config.Key, error)
 	return key, nil
 }
 
-// keyLives are the lives of the configured keys, by what the keys are. A life ends when a
-// reload takes its key away.
-type keyLives struct {
-	mu    sync.Mutex
-	lives map[string]keyLife
+// openKeys are the requests that are open, by the key that each came with. A reload
+// ends those whose key it takes away.
+type openKeys struct {
+	mu   sync.Mutex
+	open map[string]map[*http.Request]context.CancelCauseFunc // of every configured key
 }
 
-// keyLife is how long a key is one: until its context ends.
-type keyLife struct {
-	context.Context
-	end context.CancelFunc
-}
-
-// keep begins the lives of those of keys that are new, and ends those of all others.
-func (l *keyLives) keep(keys []config.Key) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	old := l.lives
-	l.lives = make(map[string]keyLife)
+// keep makes keys the configured ones. The contexts of requests with other keys have
+// ended when it returns, so none of them can be granted what another of them gives back.
+func (o *openKeys) keep(keys []config.Key) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	old := o.open
+	o.open = make(map[string]map[*http.Request]context.CancelCauseFunc)
 	for _, key := range keys {
-		life, has := old[key.Value()]
-		if !has {
-			life.Context, life.end = context.WithCancel(context.Background())
+		value := key.Value()
+		if o.open[value] = old[value]; o.open[value] == nil {
+			o.open[value] = make(map[*http.Request]context.CancelCauseFunc)
 		}
-		l.lives[key.Value()] = life
-		delete(old, key.Value())
+		delete(old, value)
 	}
-	for _, life := range old {
-		life.end()
+	for _, requests := range old {
+		for _, cancel := range requests {
+			cancel(errWrongKey)
+		}
 	}
 }
 
-// atEnd calls f, in a goroutine of its own, when key is one no longer, unless stop is
-// called before.
-func (l *keyLives) atEnd(key *config.Key, f func()) (stop func() bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	life, has := l.lives[key.Value()]
-	if !has { // It has been taken away since it was found.
-		go f()
-		return func() bool { return false }
+// begin returns r as it is to be served, and what has to be called at its end.
+func (o *openKeys) begin(key *config.Key, r *http.Request) (keyed *http.Request, end func()) {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	keyed = r.WithContext(ctx)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	requests := o.open[key.Value()]
+	if requests == nil { // It has been taken away since it was found.
+		cancel(errWrongKey)
+		return keyed, func() {}
 	}
-	return context.AfterFunc(life, f)
+	requests[keyed] = cancel
+	return keyed, func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		delete(requests, keyed)
+		cancel(nil)
+	}
 }
 
 // credentials returns the key that r carries: as a bearer token, as X-Api-Key, or,

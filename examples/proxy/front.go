@@ -111,10 +111,9 @@ func (f *front) admit(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if key != nil {
-		ctx, cancel := context.WithCancelCause(r.Context())
-		defer cancel(nil)
-		defer f.host.keys.atEnd(key, func() { cancel(errWrongKey) })()
-		r = r.WithContext(ctx)
+		keyed, end := f.host.keys.begin(key, r)
+		defer end()
+		r = keyed
 	}
 	visitOf(r).key = key
 	f.route(w, r)

@@ -24,7 +24,7 @@ type host struct {
 	newBackend backendFactory
 	metrics    *metrics
 	cfg        atomic.Pointer[config.Config] // replaced by a reload, never changed
-	keys       keyLives
+	keys       openKeys
 	transport  *http.Transport // to the models
 
 	events    chan func()   // what happens
