@@ -13,8 +13,13 @@ type Secret string
 
 const hidden = "(hidden)"
 
-func (Secret) String() string               { return hidden }
-func (Secret) GoString() string             { return hidden }
+// String does not tell it.
+func (Secret) String() string { return hidden }
+
+// GoString does not tell it.
+func (Secret) GoString() string { return hidden }
+
+// MarshalText does not tell it.
 func (Secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
 
 // Duration is written "1m30s" in the file; a plain number is seconds.
@@ -28,6 +33,7 @@ func (d Duration) Bound() time.Duration {
 	return time.Duration(d)
 }
 
+// Seconds returns n seconds.
 func Seconds(n int) Duration { return Duration(time.Duration(n) * time.Second) }
 
 // UnmarshalText reads either way of writing it.
@@ -47,6 +53,7 @@ func (d *Duration) UnmarshalText(text []byte) error {
 // MarshalText writes it as "1m30s".
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
+// String writes it as "1m30s".
 func (d Duration) String() string { return time.Duration(d).String() }
 
 // Size is a number of bytes, written 1048576 or "1MiB".
@@ -79,6 +86,7 @@ func (s *Size) UnmarshalText(text []byte) error {
 // MarshalText writes it as "1MiB".
 func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// String writes it as "1MiB".
 func (s Size) String() string {
 	n := uint64(s)
 	for _, u := range sizeUnits {
