@@ -51,9 +51,12 @@ func (e *exchange) serve(w http.ResponseWriter, r *http.Request) {
 // send sends r. A model may close a connection that has been idle at the moment when it
 // is used again: as long as no byte of an answer has come, and the body can be sent
 // again, that is tried once more, on another connection.
+//
+// The context is not that of r, in which the reverse proxy asks for interim answers (1xx).
+// It would pass them on with the header that is there for the answer, and then clear it.
 func (e *exchange) send(r *http.Request) (*http.Response, error) {
 	reused, heard := false, new(atomic.Bool)
-	r = r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
+	r = r.WithContext(httptrace.WithClientTrace(e.ctx, &httptrace.ClientTrace{
 		GotConn:              func(c httptrace.GotConnInfo) { reused = c.Reused },
 		GotFirstResponseByte: func() { heard.Store(true) },
 	}))
@@ -167,10 +170,14 @@ func (e *exchange) cutSilent(d config.Duration) {
 func (e *exchange) receive(resp *http.Response) {
 	resp.Header.Del(leaseHeader)
 	if resp.StatusCode == http.StatusSwitchingProtocols {
+		// The body is a connection, which the reverse proxy closes only if the caller has
+		// asked for one.
+		conn := resp.Body
+		context.AfterFunc(e.ctx, func() { conn.Close() })
 		if e.opened != nil {
 			e.opened()
 		}
-		return // The body is a connection.
+		return
 	}
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	a := &answerBody{ReadCloser: resp.Body, exchange: e}

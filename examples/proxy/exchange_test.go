@@ -231,3 +231,47 @@ func TestFreshConnectionIsNotTriedAgain(t *testing.T) {
 		t.Errorf("%d %s, sent %d times", resp.StatusCode, code, len(came))
 	}
 }
+
+// TestStrangeAnswers: whatever a model answers, its caller gets one answer, with the
+// header that the proxy gives it.
+func TestStrangeAnswers(t *testing.T) {
+	for _, c := range []struct {
+		name, answer string
+		status       int
+	}{
+		{"interim answers", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nX-Request-Id: x\r\nAccess-Control-Allow-Origin: *\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200},
+		{"no status", "HTTP/1.1 099 What\r\nContent-Length: 2\r\n\r\nok", 502},
+		{"a websocket nobody has asked for", "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", 502},
+		{"another protocol", "HTTP/1.1 101 Switching Protocols\r\n\r\n", 502},
+		{"no HTTP", "SSH-2.0-OpenSSH\r\n", 502},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			closed := make(chan struct{})
+			model := func(w http.ResponseWriter, r *http.Request) {
+				defer close(closed)
+				conn, rw, err := http.NewResponseController(w).Hijack()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer conn.Close()
+				io.WriteString(conn, c.answer)
+				if c.status != 200 && !strings.HasPrefix(c.answer, "SSH") {
+					io.Copy(io.Discard, rw) // Until the proxy closes it.
+				}
+			}
+			f := newFrontTest(t, oneModel(func(c *config.Config, m *config.Model) { c.Origins = []string{"https://chat.lan"} }), model, false)
+			_, r := f.rawRequest("GET /upstream/m/x HTTP/1.1\r\nHost: localhost\r\nOrigin: https://chat.lan\r\nX-Request-Id: mine\r\n\r\n")
+			resp, text := rawAnswer(t, r)
+			h := resp.Header
+			if resp.StatusCode != c.status || h.Get("X-Request-Id") != "mine" || h.Get("Access-Control-Allow-Origin") != "https://chat.lan" {
+				t.Errorf("%d %v %s", resp.StatusCode, h, text)
+			}
+			select {
+			case <-closed:
+			case <-time.After(patience):
+				t.Error("the connection to the model is left open")
+			}
+		})
+	}
+}

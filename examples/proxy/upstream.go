@@ -52,6 +52,9 @@ func (h *host) newUpstream(model string, cfg *config.Model, inst instance) *upst
 			}
 		},
 		ModifyResponse: func(r *http.Response) error {
+			if r.StatusCode < 100 {
+				return fmt.Errorf("it answered with status %d, which is none", r.StatusCode)
+			}
 			cfg := h.config().Models[model] // Of now: a reload may have changed it.
 			confine(r.Header, cfg != nil && cfg.TrustPages)
 			r.Header.Del("X-Request-Id") // The proxy's own is there.
