@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"net/url"
 	"time"
+
+	"example.com/scheduler/examples/internal/config"
 )
 
 // backend is what a model is made of: a way to start it. A local process is the
@@ -15,6 +18,9 @@ type backend interface {
 	// goroutine at a time, and only while no earlier instance is left.
 	start(ctx context.Context) (instance, error)
 }
+
+// backendFactory makes the backend of a model.
+type backendFactory func(name string, cfg *config.Model, out *output, log *slog.Logger) backend
 
 // instance is one start of a model, until its end. Its methods may be called by
 // several goroutines at once.

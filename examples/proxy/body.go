@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"net/http"
@@ -96,9 +97,19 @@ func (b *body) fetch(p []byte) (int, error) {
 	}
 	b.mu.Lock()
 	b.left = max(0, b.left-int64(n))
-	b.fetching, b.complete, b.end = false, complete, ownFault(err)
+	b.fetching, b.complete, b.end = false, complete, cmp.Or(b.end, ownFault(err))
 	b.change.Broadcast()
 	return n, b.end
+}
+
+// refuse ends the fetching for a reason that is not the body's. Its reader gets err.
+func (b *body) refuse(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.end = cmp.Or(b.end, err)
+	if b.fetching {
+		_ = b.conn.SetReadDeadline(time.Unix(1, 0))
+	}
 }
 
 // ownFault tells what is wrong with a body of which net/http says err.

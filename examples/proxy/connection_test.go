@@ -307,3 +307,18 @@ func TestReaderWhoStops(t *testing.T) {
 	}
 	<-ended
 }
+
+// TestBodyAtTheEnd: a request whose body has not come as far as the model is refused when
+// the proxy ends, which does not wait for the rest.
+func TestBodyAtTheEnd(t *testing.T) {
+	f := newFrontTest(t, oneModel(nil), echo, false)
+	_, r := f.rawRequest(chatRequest(100, `{"model":`))
+	if !happens(func() bool { return f.front.held.held.Load() > 0 }) {
+		t.Fatal("the body is not read")
+	}
+	f.host.do(f.host.close)
+	resp, text := rawAnswer(t, r)
+	if resp.StatusCode != 503 || !strings.Contains(text, `"shutdown"`) {
+		t.Errorf("%d %s", resp.StatusCode, text)
+	}
+}

@@ -153,7 +153,9 @@ func (f *front) api(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	b := visitOf(r).body
+	heard := context.AfterFunc(f.host.open, func() { b.refuse(scheduler.ErrShutdown) })
 	found, err := findModel(r, b)
+	heard()
 	if err != nil {
 		writeError(w, r, err)
 		return

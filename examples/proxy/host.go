@@ -33,6 +33,8 @@ type host struct {
 	quitOnce  sync.Once
 	ended     chan struct{} // closed when the run loop has ended
 	watch     watch
+	open      context.Context // ends when shutdown begins
+	shut      context.CancelFunc
 
 	// ---- The run loop's own.
 
@@ -47,9 +49,6 @@ type host struct {
 	idle     chan struct{} // closed when nothing is in flight, while closing
 	gone     chan struct{} // closed when nothing is left, while closing
 }
-
-// backendFactory makes the backend of a model.
-type backendFactory func(name string, cfg *config.Model, out *output, log *slog.Logger) backend
 
 // newHost makes a host of the models in cfg. Somebody has to call run.
 func newHost(cfg *config.Config, log *slog.Logger, newBackend backendFactory) (*host, error) {
@@ -73,6 +72,7 @@ func newHost(cfg *config.Config, log *slog.Logger, newBackend backendFactory) (*
 		idle:       make(chan struct{}),
 		gone:       make(chan struct{}),
 	}
+	h.open, h.shut = context.WithCancel(context.Background())
 	h.sched = scheduler.NewFIFO("proxy", log, h.policy, h, scheduler.FIFOOptions{
 		Priority: priorityOf,
 		Limits:   h.limits,
@@ -269,16 +269,6 @@ func (h *host) StartSwap(id string, evict []string) {
 		s.run()
 		h.post(func() { h.swapDone(s) })
 	}()
-}
-
-// swapDone handles the end of a swap: the books first, then the scheduler.
-func (h *host) swapDone(s *swap) {
-	h.swaps--
-	h.settle(s)
-	h.sched.OnSwapDone(scheduler.SwapDone{ModelID: s.model.name, Err: s.err})
-	if s.model.inFlight == 0 {
-		h.rest(s.model)
-	}
 }
 
 // CancelSwap implements scheduler.SwapCanceler.

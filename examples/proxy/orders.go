@@ -158,6 +158,7 @@ const lastWait = 5 * time.Second
 // close begins the shutdown.
 func (h *host) close() {
 	h.closing = true
+	h.shut()
 	h.sched.OnShutdown(nil)
 	for _, m := range h.models {
 		m.stopExpiry()

@@ -205,6 +205,16 @@ func inParallel(fns []func() error) error {
 	return errors.Join(errs...)
 }
 
+// swapDone handles the end of a swap: the books first, then the scheduler.
+func (h *host) swapDone(s *swap) {
+	h.swaps--
+	h.settle(s)
+	h.sched.OnSwapDone(scheduler.SwapDone{ModelID: s.model.name, Err: s.err})
+	if s.model.inFlight == 0 {
+		h.rest(s.model)
+	}
+}
+
 // settle takes s off the host's books. The scheduler is told next, so what the
 // swap has stopped must be known to have stopped by then.
 func (h *host) settle(s *swap) {
