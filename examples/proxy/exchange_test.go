@@ -275,3 +275,19 @@ func TestStrangeAnswers(t *testing.T) {
 		})
 	}
 }
+
+// TestOnlyWebsockets: a connection becomes a websocket or stays what it is.
+func TestOnlyWebsockets(t *testing.T) {
+	for upgrade, want := range map[string]string{"websocket": "websocket", "WebSocket": "WebSocket", "h2c": "", "websocket, h2c": ""} {
+		asked := make(chan string, 1)
+		model := func(w http.ResponseWriter, r *http.Request) { asked <- r.Header.Get("Upgrade") }
+		f := newFrontTest(t, oneModel(nil), model, false)
+		_, r := f.rawRequest("GET /upstream/m/x HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: " + upgrade + "\r\n\r\n")
+		if resp, text := rawAnswer(t, r); resp.StatusCode != 200 {
+			t.Errorf("%s: %d %s", upgrade, resp.StatusCode, text)
+		}
+		if got := <-asked; got != want {
+			t.Errorf("%s is passed on as %q, want %q", upgrade, got, want)
+		}
+	}
+}

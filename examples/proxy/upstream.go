@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
+	"strings"
 	"sync"
 	"time"
 
@@ -46,6 +47,11 @@ func (h *host) newUpstream(model string, cfg *config.Model, inst instance) *upst
 			r.SetURL(url)
 			r.Out.URL.RawQuery = r.In.URL.RawQuery // As it came, even if it is broken.
 			r.SetXForwarded()
+			if !strings.EqualFold(r.In.Header.Get("Upgrade"), "websocket") {
+				// Another protocol, such as h2c, could name paths outside the base of url.
+				r.Out.Header.Del("Upgrade")
+				r.Out.Header.Del("Connection")
+			}
 			endpoint{cfg, url}.authorize(r.Out)
 			if lease := exchangeOf(r.In).lease; lease != "" {
 				r.Out.Header.Set(leaseHeader, lease)
