@@ -140,6 +140,7 @@ func NewFIFO(name string, logger *slog.Logger, swapper Swapper, eff Effects, opt
 	f.running = running{host: eff.RunningModels, swaps: &f.swaps}
 	f.policy = policy{swapper: swapper, log: f.log, running: &f.running, swaps: &f.swaps, usage: f.usage, changes: f.usageChanges, epoch: 1}
 	f.policy.planner, _ = swapper.(Planner)
+	f.policy.observer, _ = swapper.(PlanObserver)
 	f.prices = prices{patience: opts.Patience}
 	f.step = step{handle: f.handle, fail: f.failStop, clock: opts.Now}
 	return f

@@ -51,7 +51,9 @@ func (s *source) setup() setup {
 	}
 	set.swapper = pick(s, []string{
 		"", "conflicts " + strings.Join(pairs, " "), "conflicts " + strings.Join(pairs, " "), "needs " + strings.Join(pairs, " "),
-		"groups x:a,b:swap y:c,d:swap:exclusive z:e:persistent", "recent 1", "recent 2", "budget 2 c=2 e=3", "budget 3 a=2", fmt.Sprintf("hash %d", s.less(256)),
+		"groups x:a,b:swap y:c,d:swap:exclusive z:e:persistent", "recent 1", "recent 2", "budget 2 c=2 e=3", "budget 3 a=2",
+		"lru 2", "lru 3", "pools x:2 y:2 a=x:1|y:1 b=x:1|y:1@3 c=x:2|y:2|x:1+y:1 d=x:2 e=y:1!pinned", "pools x:3 loads:1 a=x:1 b=x:2 c=x:3@2 d=x:1 e=x:1",
+		fmt.Sprintf("hash %d", s.less(256)),
 	}) + s.questionPanics(all)
 	s.impatient = s.less(4) == 0
 	return set

@@ -177,7 +177,7 @@ func (f *FIFO) act(m *model, v *verdict) bool {
 // because they are idle.
 func (f *FIFO) start(m *model, v *verdict) bool {
 	i := intent{m.name, slices.Clone(v.models)}
-	if err := f.policy.startSwap(m.name); err != nil {
+	if err := f.policy.startSwap(m.name, i.evict); err != nil {
 		f.fail(m, err)
 		return false
 	}

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -14,6 +15,7 @@ type swapperAsked struct {
 	plain     func(target string, running []string) []string // the answer, unwatched
 	plan      func(target string, running []Resident) ([]string, error)
 	started   func(target string)
+	placed    func(target string, running []Resident, evict []string)
 	asked     map[string]int // questions in this step and since the last swap
 	questions int            // in this step
 	panics    []questionPanic
@@ -38,6 +40,9 @@ func (a *swapperAsked) mayAskAgain() { clear(a.asked) }
 //	                      that ROOM models run; those without a swap go by name
 //	budget ROOM a=SIZE …  a Planner: the least recently used go, size 1 if not said;
 //	                      a=SIZE+MORE takes MORE besides while it loads
+//	lru ROOM              a BudgetSwapper of so many slots
+//	pools x:2 y:1 a=x:1|x:1+y:1@RELOAD!pinned …
+//	                      a BudgetSwapper: pools, then models with their placements
 //
 // It may go on with panics=b, panics=b+a, panics=b-a or start-panics=b: see
 // questionPanics.
@@ -73,6 +78,10 @@ func (w *world) newSwapper(line string) Swapper {
 	case "budget":
 		w.plan = budget(words)
 		return watchedPlanner{watchedSwapper{w}}
+	case "lru", "pools":
+		b := budgetSwapper(kind, words, func(model string) bool { return w.states[model] == StateReady })
+		w.plan, w.placed = b.Plan, b.OnPlanStart
+		return watchedObserver{watchedPlanner{watchedSwapper{w}}}
 	default:
 		panic("no such swapper: " + line)
 	}
@@ -193,6 +202,55 @@ func budget(words []string) func(string, []Resident) ([]string, error) {
 	}
 }
 
+// budgetSwapper returns a BudgetSwapper.
+func budgetSwapper(kind string, words []string, ready func(string) bool) *BudgetSwapper {
+	if kind == "lru" {
+		n, _ := strconv.Atoi(words[0])
+		s, err := NewLRUSwapper(n)
+		if err != nil {
+			panic(err)
+		}
+		return s
+	}
+	s, err := NewBudgetSwapper(parseBudget(words, ready))
+	if err != nil {
+		panic(err)
+	}
+	return s
+}
+
+// parseBudget returns the budget that words describe; see newSwapper.
+func parseBudget(words []string, ready func(string) bool) Budget {
+	b := Budget{Capacity: make(map[string]int64), Models: make(map[string]Footprint), Default: &Footprint{}, Ready: ready}
+	for _, word := range words {
+		model, rest, isModel := strings.Cut(word, "=")
+		if !isModel {
+			maps.Copy(b.Capacity, parsePlacement(word))
+			continue
+		}
+		var f Footprint
+		rest, f.Pinned = strings.CutSuffix(rest, "!pinned")
+		rest, reload, _ := strings.Cut(rest, "@")
+		f.Reload, _ = strconv.ParseFloat(reload, 64)
+		for p := range strings.SplitSeq(rest, "|") {
+			f.Placements = append(f.Placements, parsePlacement(p))
+		}
+		b.Models[model] = f
+	}
+	return b
+}
+
+// parsePlacement returns the placement x:1+y:2.
+func parsePlacement(s string) Placement {
+	p := make(Placement)
+	for part := range strings.SplitSeq(s, "+") {
+		if pool, amount, ok := strings.Cut(part, ":"); ok {
+			p[pool], _ = strconv.ParseInt(amount, 10, 64)
+		}
+	}
+	return p
+}
+
 // watchedSwapper asks the policy of a world and checks the questions (R5).
 type watchedSwapper struct{ w *world }
 
@@ -232,6 +290,27 @@ func (s watchedPlanner) Plan(target string, running []Resident) ([]string, error
 	s.w.watch(target, names, loading)
 	s.w.mayPanic(target, names)
 	return s.w.plan(target, running)
+}
+
+// watchedObserver is a watchedPlanner that is a PlanObserver.
+type watchedObserver struct{ watchedPlanner }
+
+func (s watchedObserver) OnSwapStart(target string, running []string) {
+	s.w.breaks("a PlanObserver is told OnSwapStart")
+}
+
+func (s watchedObserver) OnPlanStart(target string, running []Resident, evict []string) {
+	var names []string
+	for _, r := range running {
+		names = append(names, r.Model)
+	}
+	for _, model := range evict {
+		if !slices.Contains(names, model) {
+			s.w.breaks("the swap of %s starts and stops %s, which does not run", target, model)
+		}
+	}
+	s.watchedPlanner.OnSwapStart(target, names)
+	s.w.placed(target, running, evict)
 }
 
 // watch checks a question to the Swapper. Of what a Planner sees, it checks only what is

@@ -11,13 +11,14 @@ import (
 // set stays the same. A Planner sees more than that set, so its answers hold only until
 // something changes.
 type policy struct {
-	swapper Swapper
-	planner Planner // the swapper, if it is one
-	log     *slog.Logger
-	running *running
-	swaps   *swaps
-	usage   func(model string) Resident // how a running model is used
-	changes func() uint64               // grows whenever usage changes
+	swapper  Swapper
+	planner  Planner      // the swapper, if it is one
+	observer PlanObserver // likewise
+	log      *slog.Logger
+	running  *running
+	swaps    *swaps
+	usage    func(model string) Resident // how a running model is used
+	changes  func() uint64               // grows whenever usage changes
 
 	epoch    uint64 // answers from an earlier one have expired
 	step     uint64 // answers given in it hold until it ends
@@ -193,12 +194,17 @@ func (p *policy) stamp() stamp {
 	return stamp{p.epoch, p.swaps.changes, p.uses()}
 }
 
-// startSwap tells the Swapper that a swap is about to start. If it returns an error, the
-// swap must not start. From then on a Swapper with a memory may give different answers,
-// even if the running set stays the same: the target may be running already.
-func (p *policy) startSwap(target string) (err error) {
-	defer refuse(p.log, "OnSwapStart", target, &err)
-	p.swapper.OnSwapStart(target, p.others(target))
+// startSwap tells the Swapper that a swap is about to start that stops evict. An error
+// refuses it. A Swapper with a memory may answer otherwise from then on, even if the same models run:
+// the target of a swap that only stops others runs already.
+func (p *policy) startSwap(target string, evict []string) (err error) {
+	if p.observer != nil {
+		defer refuse(p.log, "OnPlanStart", target, &err)
+		p.observer.OnPlanStart(target, p.describe(p.others(target), nil), evict)
+	} else {
+		defer refuse(p.log, "OnSwapStart", target, &err)
+		p.swapper.OnSwapStart(target, p.others(target))
+	}
 	p.expire()
 	return nil
 }

@@ -386,11 +386,11 @@ func TestPlannerSeesUsage(t *testing.T) {
 // swap.
 func TestStartSwap(t *testing.T) {
 	p := newPolicyTest(false, "a", "b", "c")
-	if err := p.startSwap("b"); err != nil || p.questions() != "start b[a c]" {
+	if err := p.startSwap("b", nil); err != nil || p.questions() != "start b[a c]" {
 		t.Errorf("told otherwise, or %v", err)
 	}
 	p.says = func(string, []string) ([]string, error) { panic(errHook) }
-	if err := p.startSwap("x"); !errors.Is(err, ErrPolicy) || !errors.Is(err, errHook) || p.questions() != "start x[a b c]" {
+	if err := p.startSwap("x", nil); !errors.Is(err, ErrPolicy) || !errors.Is(err, errHook) || p.questions() != "start x[a b c]" {
 		t.Errorf("told otherwise, or %v", err)
 	}
 	if !strings.Contains(p.log.String(), "OnSwapStart") {

@@ -197,7 +197,11 @@ func (r *reference) obstacle(model string, evict []string) (WaitReason, []string
 // startSwap starts a swap, unless OnSwapStart panics. A reservation of the model ends.
 func (r *reference) startSwap(model string, evict []string) bool {
 	running := r.running(model)
-	if err := refQuestion("OnSwapStart", model, func() { r.swapper.OnSwapStart(model, running) }); err != nil {
+	name, tell := "OnSwapStart", func() { r.swapper.OnSwapStart(model, running) }
+	if observer, ok := r.swapper.(PlanObserver); ok {
+		name, tell = "OnPlanStart", func() { observer.OnPlanStart(model, r.residents(running), slices.Clone(evict)) }
+	}
+	if err := refQuestion(name, model, tell); err != nil {
 		r.failAll(model, err)
 		return false
 	}

@@ -52,6 +52,19 @@ type Planner interface {
 	Plan(target string, running []Resident) (evict []string, err error)
 }
 
+// PlanObserver is an optional companion of [Planner], for a policy with a memory of what
+// runs and how. It is found by type assertion when the scheduler is made.
+type PlanObserver interface {
+	Planner
+
+	// OnPlanStart is called instead of OnSwapStart, with the running models as Plan
+	// would see them at this moment, and with those of them that the swap stops. That is
+	// what Plan last answered for target, or an earlier answer that will do as well: the
+	// plan of a reservation (R8). OnPlanStart must not keep or change running or evict.
+	// If it panics the swap does not start.
+	OnPlanStart(target string, running []Resident, evict []string)
+}
+
 // Resident is a running model as a [Planner] sees it.
 type Resident struct {
 	Model string
