@@ -61,6 +61,8 @@ type BudgetSwapper struct {
 type record struct {
 	placement int
 	placed    bool    // by a swap or by Observe, and not by default
+	previous  amounts // of the placement before, which it may not have left while it loads
+	evicted   bool    // the latest swap that concerned it stops it
 	used      uint64  // the lease of its latest use as far as known; a load counts as one
 	level     float64 // L at that time
 }
@@ -129,34 +131,39 @@ func (s *BudgetSwapper) EvictionFor(target string, running []string) []string {
 // OnPlanStart implements [PlanObserver]. It places the target.
 func (s *BudgetSwapper) OnPlanStart(target string, running []Resident, evict []string) {
 	s.see(running)
-	latest := uint64(0)
+	latest := s.takeDown(target, running, evict)
+	f := s.footprintOf(target)
+	if f == nil {
+		return // Plan has refused it.
+	}
+	before, runs := s.present(target)
+	placed := &record{placement: s.place(target, f, evict), placed: true}
+	if runs && before != placed.placement {
+		placed.previous = f.placements[before]
+	}
+	for _, c := range s.search.candidates {
+		if c.share > 0 && slices.Contains(evict, c.model) {
+			s.level = max(s.level, c.value)
+		}
+	}
+	placed.used, placed.level = latest, s.level
+	s.records[target] = placed
+}
+
+// takeDown brings the records up to date before a swap starts, and drops those of models
+// that have gone. It returns the latest lease that any model was used with.
+func (s *BudgetSwapper) takeDown(target string, running []Resident, evict []string) (latest uint64) {
 	runs := map[string]bool{target: true}
 	for _, r := range running {
 		runs[r.Model] = true
+		used, level := s.lastUse(r)
 		known := s.remember(r.Model)
-		known.used, known.level = s.lastUse(r)
-		latest = max(latest, known.used)
+		known.used, known.level = used, level
+		known.evicted = r.Leaving || slices.Contains(evict, r.Model)
+		latest = max(latest, used)
 	}
-	for model := range s.records {
-		if !runs[model] {
-			delete(s.records, model)
-		}
-	}
-	place := -1
-	if f := s.footprintOf(target); f != nil {
-		place = s.place(target, f, evict)
-	}
-	for _, c := range s.search.candidates {
-		if slices.Contains(evict, c.model) {
-			if c.share > 0 {
-				s.level = max(s.level, c.value)
-			}
-			delete(s.records, c.model)
-		}
-	}
-	if place >= 0 {
-		s.records[target] = &record{placement: place, placed: true, used: latest, level: s.level}
-	}
+	maps.DeleteFunc(s.records, func(model string, _ *record) bool { return !runs[model] })
+	return latest
 }
 
 // OnSwapStart implements [Swapper], for code that does not know about [PlanObserver]: it
@@ -233,11 +240,7 @@ func (s *BudgetSwapper) see(running []Resident) {
 		if f == nil {
 			continue // Nobody knows what it takes.
 		}
-		a := f.placements[s.placementOf(r.Model)]
-		takes := a.loaded
-		if r.Loading {
-			takes = a.loading
-		}
+		takes, share := s.takes(r, f)
 		s.search.occupy(takes)
 		if f.pinned && !r.Leaving {
 			continue
@@ -246,13 +249,29 @@ func (s *BudgetSwapper) see(running []Resident) {
 		s.search.candidates = append(s.search.candidates, candidate{
 			model: r.Model,
 			tier:  tierOf(r),
-			value: level + f.reload/a.share,
-			share: a.share,
+			value: level + f.reload/share,
+			share: share,
 			used:  used,
 			takes: takes,
 		})
 	}
 	slices.SortFunc(s.search.candidates, func(a, b candidate) int { return byValue(b, a) })
+}
+
+// takes returns what a running model takes, and its share.
+func (s *BudgetSwapper) takes(r Resident, f *footprint) (takes []int64, share float64) {
+	now := f.placements[s.placementOf(r.Model)]
+	if !r.Loading {
+		return now.loaded, now.share
+	}
+	takes = now.loading
+	if known := s.records[r.Model]; known != nil && known.previous.loaded != nil {
+		takes = slices.Clone(takes)
+		for i, n := range known.previous.loaded {
+			takes[i] += n
+		}
+	}
+	return takes, now.share
 }
 
 // placementOf returns the index of the placement that a running model counts with.
@@ -266,16 +285,29 @@ func (s *BudgetSwapper) placementOf(model string) int {
 // isReady reports whether a model is ready, as far as the host tells.
 func (s *BudgetSwapper) isReady(model string) bool { return s.ready != nil && s.ready(model) }
 
+// present returns the placement of the target, and whether it may be there still. What
+// runs is not known of the target: its process may be coming to an end.
+func (s *BudgetSwapper) present(target string) (placement int, runs bool) {
+	if s.isReady(target) {
+		return s.placementOf(target), true
+	}
+	r := s.records[target]
+	if r == nil || r.evicted {
+		return 0, false
+	}
+	return r.placement, true
+}
+
 // choices returns the placements that the target may get, the best one first. A model
 // that is ready stays where it is.
 func (s *BudgetSwapper) choices(target string, f *footprint) []int {
-	choices, present := s.options[:0], s.placementOf(target)
-	ready := s.isReady(target)
-	if ready || s.ready == nil {
+	choices := s.options[:0]
+	present, runs := s.present(target)
+	if runs {
 		choices = append(choices, present)
 	}
 	for i := range f.placements {
-		if !ready && !slices.Contains(choices, i) {
+		if !s.isReady(target) && !slices.Contains(choices, i) {
 			choices = append(choices, i)
 		}
 	}
