@@ -368,6 +368,44 @@ func BenchmarkNothingHappens(b *testing.B) {
 	})
 }
 
+// BenchmarkBudget is one question to a BudgetSwapper with eight pools for a target that
+// has four placements, none of them free, beside so many idle models.
+func BenchmarkBudget(b *testing.B) {
+	for _, n := range []int{5, 20, 100} {
+		b.Run(fmt.Sprintf("running=%d", n), func(b *testing.B) {
+			r := rand.New(rand.NewPCG(1, 2))
+			budget := Budget{Capacity: make(map[string]int64), Models: make(map[string]Footprint)}
+			somewhere := func() (p Placement) {
+				p = make(Placement)
+				for pool := range budget.Capacity {
+					p[pool] = 1 + r.Int64N(3)
+				}
+				return p
+			}
+			for i := range 8 {
+				budget.Capacity[fmt.Sprint("pool", i)] = int64(2 * n)
+			}
+			var running []Resident
+			for i := range n {
+				running = append(running, Resident{Model: benchModel(i), LastUsed: r.Uint64N(1000)})
+				budget.Models[benchModel(i)] = Footprint{Placements: []Placement{somewhere()}, Reload: 1 + r.Float64()}
+			}
+			target := Footprint{Placements: []Placement{somewhere(), somewhere(), somewhere(), somewhere()}}
+			budget.Models["target"] = target
+			s, err := NewBudgetSwapper(budget)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if evict, err := s.Plan("target", running); err != nil || len(evict) == 0 {
+					b.Fatal(evict, err)
+				}
+			}
+		})
+	}
+}
+
 // allServed fails the test unless n requests were granted, and no more.
 func allServed(t testing.TB, s sut, n int) {
 	t.Helper()

@@ -187,6 +187,30 @@ func TestBudgetPlacement(t *testing.T) {
 	}
 }
 
+// TestBudgetCountsTwoPlaces: a process that is coming to an end may take its old place
+// while its model is placed anew, for as long as that takes.
+func TestBudgetCountsTwoPlaces(t *testing.T) {
+	s := newBudget("x:1 y:1 a=x:1|y:1 b=x:1 z=x:1!pinned", nothingReady)
+	s.OnPlanStart("a", nil, nil)
+	s.OnPlanStart("a", parseResidents("z1"), nil) // It was unloaded, and z came up by itself.
+	if i, _ := s.Placement("a"); i != 1 {
+		t.Fatalf("a is in %d", i)
+	}
+	for _, test := range []struct{ running, want string }{{"a+", "[a]"}, {"a1", "[]"}} {
+		if evict, err := s.Plan("b", parseResidents(test.running)); fmt.Sprint(evict) != test.want || err != nil {
+			t.Errorf("for b beside %s: %q, %v, want %s", test.running, evict, err, test.want)
+		}
+	}
+	s.OnPlanStart("b", parseResidents("a1"), []string{"a"})
+	s.OnPlanStart("a", nil, nil) // It was evicted, and had gone.
+	if evict, err := s.Plan("b", parseResidents("a+")); fmt.Sprint(evict) != "[a]" || err != nil {
+		t.Errorf("for b beside a, which loads in the best place: %q, %v", evict, err)
+	}
+	if evict, err := s.Plan("c", parseResidents("a+")); len(evict) > 0 || err != nil {
+		t.Errorf("for c: %q, %v", evict, err)
+	}
+}
+
 // TestBudgetForgetsWhatHasGone: the memory is bounded by what runs.
 func TestBudgetForgetsWhatHasGone(t *testing.T) {
 	s, err := NewLRUSwapper(3)

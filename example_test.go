@@ -224,6 +224,85 @@ func ExamplePlannerFunc() {
 	// error scheduler: refused by the policy: "huge": 16 GB are missing
 }
 
+// Two cards of 24 GiB: a model that needs both, two that need one each, and an embedder
+// that goes wherever there is room.
+func ExampleBudgetSwapper() {
+	const GiB = 1 << 30
+	card := func(n int64) []scheduler.Placement {
+		return []scheduler.Placement{{"gpu0": n * GiB}, {"gpu1": n * GiB}}
+	}
+	policy, err := scheduler.NewBudgetSwapper(scheduler.Budget{
+		Capacity: map[string]int64{"gpu0": 24 * GiB, "gpu1": 24 * GiB},
+		Models: map[string]scheduler.Footprint{
+			"big":   {Placements: []scheduler.Placement{{"gpu0": 20 * GiB, "gpu1": 20 * GiB}}, Reload: 60},
+			"coder": {Placements: card(20), Reload: 20},
+			"chat":  {Placements: card(16), Reload: 15},
+			"embed": {Placements: card(4), Reload: 2},
+		},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	host := newPrinter("big", "chat", "coder", "embed")
+	host.sched = scheduler.NewFIFO("box", nil, policy, host, scheduler.FIFOOptions{})
+
+	for _, model := range []string{"coder", "chat", "embed", "big"} {
+		host.request(model)
+		card, _ := policy.Placement(model)
+		fmt.Println("placement", card)
+		host.ready(model)
+		host.served(model)
+	}
+	// Output:
+	// start coder evict []
+	// placement 0
+	// serve coder
+	// start chat evict []
+	// placement 1
+	// serve chat
+	// start embed evict []
+	// placement 0
+	// serve embed
+	// start big evict [chat coder]
+	// placement 0
+	// serve big
+}
+
+// At most two models, the least recently used one makes room.
+func ExampleNewLRUSwapper() {
+	policy, err := scheduler.NewLRUSwapper(2)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	host := newPrinter("a", "b", "c")
+	host.sched = scheduler.NewFIFO("gpu0", nil, policy, host, scheduler.FIFOOptions{})
+
+	for _, model := range []string{"a", "b", "c"} {
+		host.request(model)
+		host.ready(model)
+		host.served(model)
+	}
+	// Output:
+	// start a evict []
+	// serve a
+	// start b evict []
+	// serve b
+	// start c evict [a]
+	// serve c
+}
+
+func ExampleParseBytes() {
+	for _, s := range []string{"23.5GiB", "500 MB", "much"} {
+		fmt.Println(scheduler.ParseBytes(s))
+	}
+	// Output:
+	// 25232932864 <nil>
+	// 500000000 <nil>
+	// 0 scheduler: "much" is not a size such as 23.5GiB
+}
+
 // A policy that needs only the names: two models that cannot run together.
 func ExampleSwapperFunc() {
 	policy := scheduler.SwapperFunc(func(target string, running []string) []string {

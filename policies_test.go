@@ -80,7 +80,14 @@ func (w *world) newSwapper(line string) Swapper {
 		return watchedPlanner{watchedSwapper{w}}
 	case "lru", "pools":
 		b := budgetSwapper(kind, words, func(model string) bool { return w.states[model] == StateReady })
-		w.plan, w.placed = b.Plan, b.OnPlanStart
+		w.plan = b.Plan
+		w.placed = func(target string, running []Resident, evict []string) {
+			b.OnPlanStart(target, running, evict)
+			if f := b.footprintOf(target); len(f.placements) > 1 {
+				i, _ := b.Placement(target)
+				w.effect("place %s %d", target, i)
+			}
+		}
 		return watchedObserver{watchedPlanner{watchedSwapper{w}}}
 	default:
 		panic("no such swapper: " + line)
