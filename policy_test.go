@@ -398,6 +398,40 @@ func TestStartSwap(t *testing.T) {
 	}
 }
 
+// observerSwapper is a policyTest as a PlanObserver.
+type observerSwapper struct{ plannerSwapper }
+
+func (s observerSwapper) OnPlanStart(target string, running []Resident, evict []string) {
+	s.asked = append(s.asked, fmt.Sprint("start ", target, running, evict))
+	if s.says != nil {
+		s.says(target, nil)
+	}
+}
+
+// TestPlanStart tells a PlanObserver how the running models are used, and which of them
+// are stopped. A panic refuses.
+func TestPlanStart(t *testing.T) {
+	p := newPolicyTest(true, "a", "b", "c")
+	p.observer = observerSwapper{plannerSwapper{plainSwapper{p}}}
+	p.used["c"] = Resident{InFlight: 1, LastUsed: 3}
+	epoch := p.epoch
+	want := "start b[{a false false 0 0 0} {c false false 1 0 3}] [a]"
+	err := p.startSwap("b", []string{"a"})
+	if got := p.questions(); err != nil || got != want {
+		t.Errorf("%s, %v, want %s", got, err, want)
+	}
+	if p.epoch == epoch {
+		t.Error("the answers hold although the policy may have changed its mind")
+	}
+	p.says = func(string, []string) ([]string, error) { panic(errHook) }
+	if err := p.startSwap("b", nil); !errors.Is(err, ErrPolicy) || !errors.Is(err, errHook) {
+		t.Errorf("a panic is %v", err)
+	}
+	if !strings.Contains(p.log.String(), "OnPlanStart") {
+		t.Errorf("the log does not name the question: %s", &p.log)
+	}
+}
+
 // TestForget: the answers to unusual questions are dropped, and the usual one holds.
 func TestForget(t *testing.T) {
 	p := newPolicyTest(false, "b", "c")
