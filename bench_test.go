@@ -3,6 +3,8 @@ package scheduler
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -403,6 +405,51 @@ func BenchmarkBudget(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// benchSets returns a SetSwapper with a number of sets of ten models, of so many models
+// in all, and what a question to it is about: either every set holds the target, or those that
+// happen to.
+func benchSets(sets, running, models int, all bool) (*SetSwapper, string, []Resident) {
+	r := rand.New(rand.NewPCG(1, 2))
+	name := func(i int) string { return fmt.Sprintf("models/model-%03d", i) }
+	list := make([]Set, sets)
+	costs := make(map[string]int)
+	for i := range list {
+		for _, m := range r.Perm(models)[:10] {
+			list[i] = append(list[i], name(m))
+			costs[name(m)] = 1 + r.IntN(30)
+		}
+		if all && !slices.Contains(list[i], name(0)) {
+			list[i][0] = name(0)
+			costs[name(0)] = 1
+		}
+	}
+	s, err := NewSetSwapper(list, costs)
+	if err != nil {
+		panic(err)
+	}
+	residents := make([]Resident, 0, running)
+	for _, m := range r.Perm(models - 1)[:running] {
+		residents = append(residents, Resident{Model: name(1 + m), InFlight: m % 2})
+	}
+	slices.SortFunc(residents, func(a, b Resident) int { return strings.Compare(a.Model, b.Model) })
+	return s, name(0), residents
+}
+
+// BenchmarkSets is one decision of a SetSwapper with sets of ten models, of thirty in all.
+func BenchmarkSets(b *testing.B) {
+	for _, n := range []struct{ sets, running int }{{100, 10}, {100, 20}, {4000, 20}} {
+		for _, all := range []bool{false, true} {
+			b.Run(fmt.Sprintf("sets=%d/running=%d/all=%v", n.sets, n.running, all), func(b *testing.B) {
+				s, target, residents := benchSets(n.sets, n.running, 30, all)
+				b.ReportAllocs()
+				for b.Loop() {
+					s.Plan(target, residents)
+				}
+			})
+		}
 	}
 }
 

@@ -301,8 +301,8 @@ func randomBudget(r *rand.Rand, models int) Budget {
 	return b
 }
 
-// randomResidents returns some of the models of b but not target.
-func randomResidents(r *rand.Rand, b Budget, target string) (all []Resident) {
+// residentsOfBudget returns some of the models of b but not target.
+func residentsOfBudget(r *rand.Rand, b Budget, target string) (all []Resident) {
 	for _, model := range slices.Sorted(maps.Keys(b.Models)) {
 		if model != target && r.IntN(3) > 0 {
 			all = append(all, Resident{
@@ -373,13 +373,13 @@ func TestBudgetEqualsBruteForce(t *testing.T) {
 		}
 		for range r.IntN(4) { // A memory.
 			model := string(rune('a' + r.IntN(len(b.Models))))
-			running := randomResidents(r, b, model)
+			running := residentsOfBudget(r, b, model)
 			if evict, err := s.Plan(model, running); err == nil {
 				s.OnPlanStart(model, running, evict)
 			}
 		}
 		target := string(rune('a' + r.IntN(len(b.Models))))
-		running := randomResidents(r, b, target)
+		running := residentsOfBudget(r, b, target)
 		evict, err := s.Plan(target, running)
 		want, found := bruteForce(b, s, target, running)
 		switch {

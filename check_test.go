@@ -204,7 +204,7 @@ func (w *world) checkWork(s Snapshot) {
 	if slices.ContainsFunc(w.callers, func(c *caller) bool { return c.arriving && c.waiting }) && !w.inline {
 		w.silent = false // A request that has to wait notices it (R19).
 	}
-	if w.unseen || w.silent || !w.growing {
+	if w.unseen || w.silent || !w.conserves {
 		return
 	}
 	closed := make(map[string]bool)
@@ -237,7 +237,25 @@ func (w *world) inTheWay(id string) bool {
 // cleaned returns the Swapper's answer for a target without models that do not run.
 func (w *world) cleaned(target string) []string {
 	running := w.running(target)
-	return slices.DeleteFunc(slices.Clone(w.plain(target, running)), func(id string) bool { return !slices.Contains(running, id) })
+	evict := w.plain(target, running)
+	if w.plan != nil {
+		evict, _ = w.plan(target, w.residents(running))
+	}
+	return slices.DeleteFunc(slices.Clone(evict), func(id string) bool { return !slices.Contains(running, id) })
+}
+
+// residents returns running as a Planner sees them, but not when they were last used.
+func (w *world) residents(running []string) (all []Resident) {
+	for _, id := range running {
+		r := Resident{Model: id, Loading: w.swaps[id] != nil, Leaving: w.evictedBy(id) != "", InFlight: w.inFlight(id)}
+		for _, c := range w.callers {
+			if c.waiting && !c.left && c.req.Model == id {
+				r.Waiting++
+			}
+		}
+		all = append(all, r)
+	}
+	return all
 }
 
 // leftBehind names what a scheduler with nothing to do still has in memory, beyond a
@@ -315,7 +333,7 @@ func (w *world) finish(log func(string)) {
 // asksForMore returns which models the policy of a world would still evict for target,
 // once evict and everything that outstanding swaps stop is gone.
 func (w *world) asksForMore(target string, evict []string) []string {
-	if !w.growing || w.inline {
+	if !w.conserves || w.inline {
 		return nil
 	}
 	left := slices.DeleteFunc(w.running(target), func(id string) bool {

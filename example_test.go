@@ -168,6 +168,37 @@ func ExampleNewGroupSwapper() {
 	// scheduler: group "cpu": "big" is a member of group "gpu" too
 }
 
+// The small model runs beside either of the big ones, which may not run together, and
+// huge needs all the memory. To load vision takes longer than to load the others.
+func ExampleNewSetSwapper() {
+	policy, err := scheduler.NewSetSwapper([]scheduler.Set{
+		{"llama", "small", "embed"},
+		{"qwen", "small", "embed"},
+		{"qwen", "vision"},
+		{"huge"},
+	}, map[string]int{"vision": 5})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(policy.EvictionFor("qwen", []string{"embed", "llama", "small"}))
+	fmt.Println(policy.EvictionFor("qwen", []string{"small", "vision"}))
+	fmt.Println(policy.EvictionFor("huge", []string{"embed", "qwen"}))
+
+	// Small is idle, and rather stops than embed, which is busy.
+	policy, err = scheduler.NewSetSwapper([]scheduler.Set{{"llama", "small"}, {"llama", "embed"}}, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(policy.Plan("llama", []scheduler.Resident{{Model: "embed", InFlight: 1}, {Model: "small"}}))
+	// Output:
+	// [llama]
+	// [small]
+	// [embed qwen]
+	// [small] <nil>
+}
+
 // leastRecent is a policy that keeps the models within so many gigabytes of memory. It
 // evicts those that were used least recently.
 func leastRecent(memory int, size map[string]int) scheduler.PlannerFunc {

@@ -211,6 +211,8 @@ var explorers = []explorer{
 	{host: "host a b c; swapper conflicts a/b b/c"},
 	{host: "host a b c; swapper budget 2 c=2"},
 	{host: "host a b c; swapper pools x:1 y:1 a=x:1|y:1 b=x:1|y:1 c=x:1+y:1"},
+	{host: "host a b c; swapper sets a,b b,c a,c b=3"},
+	{host: "host t v x y; ready v x; swapper sets t,v t,x,y v,x,y v=3"},
 	{host: "host a; ready a; limits a concurrency=1", kinds: []string{"tenant=x", "tenant=y"}, requests: 6},
 	{host: "host a b; ready a; limits a concurrency=1", kinds: []string{"priority=1", "priority=2", "priority=3", "priority=4"}, requests: 4},
 	{host: "host a b", pauses: true},

@@ -190,7 +190,7 @@ func TestPlanWaitsForRoom(t *testing.T) {
 			return evict
 		}), eff, opts, exact)
 	})
-	w.growing = false // It is not the policy of the world.
+	w.conserves = false // It is not the policy of the world.
 	for _, do := range []struct{ line, want string }{
 		{"request r1 a", "grant r1 a"},
 		{"request r2 h", "position r2 1"}, // a is busy

@@ -49,14 +49,39 @@ func (s *source) setup() setup {
 			set.limits[a] = b
 		}
 	}
-	set.swapper = pick(s, []string{
+	swapper := pick(s, []string{
 		"", "conflicts " + strings.Join(pairs, " "), "conflicts " + strings.Join(pairs, " "), "needs " + strings.Join(pairs, " "),
 		"groups x:a,b:swap y:c,d:swap:exclusive z:e:persistent", "recent 1", "recent 2", "budget 2 c=2 e=3", "budget 3 a=2",
 		"lru 2", "lru 3", "pools x:2 y:2 a=x:1|y:1 b=x:1|y:1@3 c=x:2|y:2|x:1+y:1 d=x:2 e=y:1!pinned", "pools x:3 loads:1 a=x:1 b=x:2 c=x:3@2 d=x:1 e=x:1",
-		fmt.Sprintf("hash %d", s.less(256)),
-	}) + s.questionPanics(all)
+		"sets", fmt.Sprintf("hash %d", s.less(256)),
+	})
+	if swapper == "sets" {
+		swapper += s.sets(all)
+	}
+	set.swapper = swapper + s.questionPanics(all)
 	s.impatient = s.less(4) == 0
 	return set
+}
+
+// sets returns the words that describe a SetSwapper of some of all models.
+func (s *source) sets(all []string) (words string) {
+	var members []string
+	for range s.less(7) {
+		set := []string{pick(s, all)}
+		for _, id := range all {
+			if id != set[0] && s.less(2) == 0 {
+				set = append(set, id)
+			}
+		}
+		words += " " + strings.Join(set, ",")
+		members = append(members, set...)
+	}
+	for _, id := range all {
+		if cost := s.less(6); cost > 0 && slices.Contains(members, id) {
+			words += fmt.Sprintf(" %s=%d", id, cost-1)
+		}
+	}
+	return words
 }
 
 // questionPanics returns which questions to the Swapper panic. Usually none do.

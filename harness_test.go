@@ -69,7 +69,7 @@ type world struct {
 	ran       []string        // what ran after the step before
 	before    Snapshot        // this step
 	impure    bool            // the Swapper's answers cannot be repeated
-	growing   bool            // the Swapper's answers only grow with the running set
+	conserves bool            // invariant 7 holds for the Swapper
 	turns     turns           // of tenants
 }
 

@@ -43,6 +43,7 @@ func (a *swapperAsked) mayAskAgain() { clear(a.asked) }
 //	lru ROOM              a BudgetSwapper of so many slots
 //	pools x:2 y:1 a=x:1|x:1+y:1@RELOAD!pinned …
 //	                      a BudgetSwapper: pools, then models with their placements
+//	sets a,b b,c a=COST … a SetSwapper: those that are listed together may run together
 //
 // It may go on with panics=b, panics=b+a, panics=b-a or start-panics=b: see
 // questionPanics.
@@ -51,7 +52,7 @@ func (w *world) newSwapper(line string) Swapper {
 	w.started = nil
 	kind, args, _ := strings.Cut(line, " ")
 	words := strings.Fields(args)
-	w.growing = kind == "conflicts" || kind == "needs" || kind == "groups" || kind == ""
+	w.conserves = kind == "conflicts" || kind == "needs" || kind == "groups" || kind == "sets" || kind == ""
 	w.newStep()
 	switch kind {
 	case "":
@@ -89,6 +90,10 @@ func (w *world) newSwapper(line string) Swapper {
 			}
 		}
 		return watchedObserver{watchedPlanner{watchedSwapper{w}}}
+	case "sets":
+		s := setsOf(words)
+		w.plan, w.plain = s.Plan, s.EvictionFor
+		return watchedPlanner{watchedSwapper{w}}
 	default:
 		panic("no such swapper: " + line)
 	}
@@ -154,6 +159,25 @@ func groups(words []string) *GroupSwapper {
 	if err != nil {
 		panic(err)
 	}
+	return s
+}
+
+// setsOf returns a SetSwapper.
+func setsOf(words []string) *SetSwapper {
+	var sets []Set
+	costs := make(map[string]int)
+	for _, word := range words {
+		model, cost, is := strings.Cut(word, "=")
+		if !is {
+			sets = append(sets, strings.Split(word, ","))
+			continue
+		}
+		n, err := strconv.Atoi(cost)
+		must(err)
+		costs[model] = n
+	}
+	s, err := NewSetSwapper(sets, costs)
+	must(err)
 	return s
 }
 

@@ -7,7 +7,7 @@
 //
 //   - A [Scheduler] is told what happens. [NewFIFO] makes the one in this package.
 //   - A [Swapper] is the eviction policy. It is asked which models have to stop before
-//     another one can serve. [GroupSwapper] is the one in this package.
+//     another one can serve. [GroupSwapper] and [SetSwapper] are in this package.
 //   - [Effects] carries out what was decided. That is the host: your server.
 //
 // A model is the string that a request names. A swap stops some models, starts its
