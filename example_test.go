@@ -199,6 +199,28 @@ func ExampleNewSetSwapper() {
 	// [small] <nil>
 }
 
+// Sets can be written as expressions over short names, for a configuration file.
+func ExampleParseSets() {
+	names := map[string]string{
+		"l": "Llama-3.3-70B", "q": "Qwen/Qwen2.5-32B:latest", "v": "voxtral", "e": "bge-m3",
+		"llms": "l | q",
+	}
+	sets, err := scheduler.ParseSets(names, "+llms & v | q & (v | e)")
+	for _, set := range sets {
+		fmt.Println(set)
+	}
+	fmt.Println(err)
+
+	_, err = scheduler.ParseSets(names, "+llms & x")
+	fmt.Println(err)
+	// Output:
+	// [Llama-3.3-70B voxtral]
+	// [Qwen/Qwen2.5-32B:latest voxtral]
+	// [Qwen/Qwen2.5-32B:latest bge-m3]
+	// <nil>
+	// scheduler: sets: column 9: unknown name "x"
+}
+
 // leastRecent is a policy that keeps the models within so many gigabytes of memory. It
 // evicts those that were used least recently.
 func leastRecent(memory int, size map[string]int) scheduler.PlannerFunc {
