@@ -97,6 +97,9 @@ func (f *FIFO) serve(m *model, limits Limits) {
 	for limits.slot(m.account.inFlight) {
 		r := f.first(m, f.limit(m))
 		if r == nil {
+			if c := f.reservations.closing(m.name); c != nil {
+				m.block.note(WaitClosed, c.by.target) // The others arrived after the closing.
+			}
 			return
 		}
 		turn := r.turn
