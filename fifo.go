@@ -109,6 +109,7 @@ type scratch struct {
 	serving  []*model
 	due      []*model
 	overdue  []*model // what the latest look found overdue
+	without  []intent // of takeReservations
 	plan, on []string
 	room     room
 	names    []string // of waitedForNames, as of begun

@@ -202,19 +202,20 @@ func (f *FIFO) endReservation(r *reservation) {
 func (f *FIFO) takeReservations(due []*model) {
 	due = slices.DeleteFunc(due, func(m *model) bool { return !f.isDue(m) })
 	slices.SortFunc(due, func(a, b *model) int { return byArrival(a.line.oldest(), b.line.oldest()) })
-	var without []intent // the swaps of older models that had to go without a reservation
+	without := f.scratch.without[:0] // the swaps of older models that had to go without a reservation
 	for _, m := range due {
-		evict, _ := f.policy.evictionFor(&m.answers)
+		evict, _ := f.policy.evictionFor(&m.answers) // It holds until the step ends.
 		if !f.checkOverdue(m, evict) || !f.needsSwap(m) {
 			continue
 		}
-		want := intent{m.name, slices.Clone(evict)}
+		want := intent{m.name, evict}
 		if f.hindersAny(&want, without) {
 			without = append(without, want)
 		} else if f.policy.suffices(&m.answers, evict, nil) {
-			f.takeReservation(m, want)
+			f.takeReservation(m, intent{m.name, slices.Clone(evict)})
 		}
 	}
+	f.scratch.without = without
 }
 
 // isDue reports whether m is still due now that its deadline has passed. Its oldest
