@@ -154,9 +154,10 @@ func (s *BudgetSwapper) OnPlanStart(target string, running []Resident, evict []s
 // that have gone. It returns the latest lease that any model was used with.
 func (s *BudgetSwapper) takeDown(target string, running []Resident, evict []string) (latest uint64) {
 	runs := map[string]bool{target: true}
-	for _, r := range running {
+	for i := range running {
+		r := &running[i]
 		runs[r.Model] = true
-		used, level := s.lastUse(r)
+		used, level := s.lastUse(r, s.records[r.Model])
 		known := s.remember(r.Model)
 		known.used, known.level = used, level
 		known.evicted = r.Leaving || slices.Contains(evict, r.Model)
@@ -220,8 +221,7 @@ func (s *BudgetSwapper) remember(model string) *record {
 
 // lastUse returns the lease of the latest use of a running model, and what L was then.
 // L changes only when a swap starts, and then every use so far is taken down.
-func (s *BudgetSwapper) lastUse(r Resident) (uint64, float64) {
-	known := s.records[r.Model]
+func (s *BudgetSwapper) lastUse(r *Resident, known *record) (uint64, float64) {
 	switch {
 	case known == nil && r.LastUsed == 0:
 		return 0, 0
@@ -232,21 +232,23 @@ func (s *BudgetSwapper) lastUse(r Resident) (uint64, float64) {
 }
 
 // see notes what is free beside the running models, and those of them that may be
-// stopped, the most valuable first.
+// stopped.
 func (s *BudgetSwapper) see(running []Resident) {
 	s.search.begin(s.pools)
-	for _, r := range running {
+	for i := range running {
+		r := &running[i]
 		f := s.footprintOf(r.Model)
 		if f == nil {
 			continue // Nobody knows what it takes.
 		}
-		takes, share := s.takes(r, f)
+		known := s.records[r.Model]
+		takes, share := takes(r, f, known)
 		s.search.occupy(takes)
 		if f.pinned && !r.Leaving {
 			continue
 		}
-		used, level := s.lastUse(r)
-		s.search.candidates = append(s.search.candidates, candidate{
+		used, level := s.lastUse(r, known)
+		s.search.add(candidate{
 			model: r.Model,
 			tier:  tierOf(r),
 			value: level + f.reload/share,
@@ -255,17 +257,20 @@ func (s *BudgetSwapper) see(running []Resident) {
 			takes: takes,
 		})
 	}
-	slices.SortFunc(s.search.candidates, func(a, b candidate) int { return byValue(b, a) })
+	s.search.rank()
 }
 
 // takes returns what a running model takes, and its share.
-func (s *BudgetSwapper) takes(r Resident, f *footprint) (takes []int64, share float64) {
-	now := f.placements[s.placementOf(r.Model)]
+func takes(r *Resident, f *footprint, known *record) (takes []int64, share float64) {
+	now := &f.placements[0]
+	if known != nil {
+		now = &f.placements[known.placement]
+	}
 	if !r.Loading {
 		return now.loaded, now.share
 	}
 	takes = now.loading
-	if known := s.records[r.Model]; known != nil && known.previous.loaded != nil {
+	if known != nil && known.previous.loaded != nil {
 		takes = slices.Clone(takes)
 		for i, n := range known.previous.loaded {
 			takes[i] += n
@@ -274,7 +279,7 @@ func (s *BudgetSwapper) takes(r Resident, f *footprint) (takes []int64, share fl
 	return takes, now.share
 }
 
-// placementOf returns the index of the placement that a running model counts with.
+// placementOf returns the index of the placement that a model counts with.
 func (s *BudgetSwapper) placementOf(model string) int {
 	if r := s.records[model]; r != nil {
 		return r.placement

@@ -8,13 +8,14 @@ import (
 // search looks for the running models that have to stop so that something fits. The zero
 // value is ready for begin.
 type search struct {
-	free       []int64     // by the index of the pool, beside all that run
-	candidates []candidate // the most valuable first
-	found      bool        // best makes room
-	best       []bool      // whether each candidate is a victim
+	free       []int64      // by the index of the pool, beside all that run
+	candidates []*candidate // the most valuable first
+	found      bool         // best makes room
+	best       []bool       // whether each candidate is a victim
 
-	spare   []int64 // memory that is used again
-	victims []bool  // likewise
+	all     []candidate // memory that is used again
+	spare   []int64     // likewise
+	victims []bool      // likewise
 }
 
 // candidate is a running model that may be stopped.
@@ -40,7 +41,7 @@ const (
 
 // begin begins a search in pools in which nothing runs.
 func (s *search) begin(pools pools) {
-	s.free, s.candidates, s.best, s.found = s.free[:0], s.candidates[:0], s.best[:0], false
+	s.free, s.all, s.best, s.found = s.free[:0], s.all[:0], s.best[:0], false
 	for _, p := range pools {
 		s.free = append(s.free, p.capacity)
 	}
@@ -51,6 +52,18 @@ func (s *search) occupy(takes []int64) {
 	for i, n := range takes {
 		s.free[i] -= n
 	}
+}
+
+// add adds a candidate.
+func (s *search) add(c candidate) { s.all = append(s.all, c) }
+
+// rank puts the candidates in order. They are large, so their addresses are sorted.
+func (s *search) rank() {
+	s.candidates = s.candidates[:0]
+	for i := range s.all {
+		s.candidates = append(s.candidates, &s.all[i])
+	}
+	slices.SortFunc(s.candidates, func(a, b *candidate) int { return byValue(b, a) })
 }
 
 // try looks for the victims that make room for needs, and keeps them if they are better
@@ -132,7 +145,7 @@ func (s *search) freeWithout(models []string) []int64 {
 }
 
 // tierOf returns the tier of a running model.
-func tierOf(r Resident) tier {
+func tierOf(r *Resident) tier {
 	switch {
 	case r.Leaving:
 		return tierLeaving
@@ -145,12 +158,16 @@ func tierOf(r Resident) tier {
 }
 
 // byValue compares two candidates: the less valuable one comes first. No two are equal.
-func byValue(a, b candidate) int {
-	return cmp.Or(
-		cmp.Compare(a.tier, b.tier),
-		cmp.Compare(a.value, b.value),
-		cmp.Compare(b.share, a.share),
-		cmp.Compare(a.used, b.used),
-		cmp.Compare(a.model, b.model),
-	)
+func byValue(a, b *candidate) int {
+	switch {
+	case a.tier != b.tier:
+		return cmp.Compare(a.tier, b.tier)
+	case a.value != b.value:
+		return cmp.Compare(a.value, b.value)
+	case a.share != b.share:
+		return cmp.Compare(b.share, a.share)
+	case a.used != b.used:
+		return cmp.Compare(a.used, b.used)
+	}
+	return cmp.Compare(a.model, b.model)
 }
