@@ -72,7 +72,7 @@ func (p *policy) uses() uint64 {
 	if p.planner == nil {
 		return 0
 	}
-	return p.changes() + p.swaps.changes
+	return p.changes() + p.swaps.changes + p.running.news
 }
 
 // holds reports whether an answer still holds. It holds until the end of the step in
