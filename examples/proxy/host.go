@@ -31,15 +31,15 @@ type host struct {
 	questions chan func()   // what changes nothing
 	quit      chan struct{} // ends the run loop
 	quitOnce  sync.Once
-	ended     chan struct{} // closed when the run loop has ended
-	watch     watch
+	ended     chan struct{}   // closed when the run loop has ended
+	watch     watch           // for changes of what is in status
 	open      context.Context // ends when shutdown begins
 	shut      context.CancelFunc
 
 	// ---- The run loop's own.
 
 	sched    *scheduler.FIFO
-	policy   *policy
+	policy   policy
 	models   map[string]*model // configured, or with a process left
 	running  map[string]scheduler.ProcessState
 	leases   leases
@@ -52,10 +52,6 @@ type host struct {
 
 // newHost makes a host of the models in cfg. Somebody has to call run.
 func newHost(cfg *config.Config, log *slog.Logger, newBackend backendFactory) (*host, error) {
-	swapper, err := cfg.Swapper()
-	if err != nil {
-		return nil, err
-	}
 	h := &host{
 		log:        log,
 		newBackend: newBackend,
@@ -65,23 +61,24 @@ func newHost(cfg *config.Config, log *slog.Logger, newBackend backendFactory) (*
 		questions:  make(chan func()),
 		quit:       make(chan struct{}),
 		ended:      make(chan struct{}),
-		policy:     &policy{swapper},
 		models:     make(map[string]*model),
 		leases:     newLeases(),
 		running:    make(map[string]scheduler.ProcessState),
 		idle:       make(chan struct{}),
 		gone:       make(chan struct{}),
 	}
+	h.policy.host = h
+	if err := h.policy.replace(cfg); err != nil {
+		return nil, err
+	}
 	h.open, h.shut = context.WithCancel(context.Background())
-	h.sched = scheduler.NewFIFO("proxy", log, h.policy, h, scheduler.FIFOOptions{
+	h.sched = scheduler.NewFIFO("proxy", log, &h.policy, h, scheduler.FIFOOptions{
 		Priority: priorityOf,
 		Limits:   h.limits,
 		MaxQueue: cfg.Queue.MaxQueue,
 		Patience: time.Duration(cfg.Queue.Patience),
 		Cooldown: time.Duration(cfg.Queue.Cooldown),
 	})
-	h.keys.keep(cfg.Keys)
-	h.cfg.Store(cfg)
 	h.configure(cfg)
 	return h, nil
 }

@@ -22,6 +22,7 @@ import (
 // fakeBackend is a model whose processes are nothing but time.
 type fakeBackend struct {
 	name string
+	cfg  *config.Model
 	w    *fakeWorld
 	load time.Duration // start to ready
 	stop time.Duration // asked to gone
@@ -40,6 +41,7 @@ type fakeWorld struct {
 	mu    sync.Mutex
 	lines []string
 	live  map[string]int // processes by model
+	used  map[string]int // by pool; see takes
 }
 
 // note writes a line with the seconds since the start.
@@ -80,13 +82,28 @@ func (b *fakeBackend) start(context.Context) (instance, error) {
 	if b.startPanics {
 		panic("no such thing")
 	}
-	b.w.note("start %s", b.name)
+	vars := b.cfg.Vars(b.name)
+	if placement, ok := vars["PLACEMENT"]; ok {
+		b.w.note("start %s at %s", b.name, placement)
+	} else {
+		b.w.note("start %s", b.name)
+	}
 	b.w.mu.Lock()
+	b.takes(1)
 	defer b.w.mu.Unlock()
 	if b.w.live[b.name]++; b.w.live[b.name] > 1 {
 		b.w.lines = append(b.w.lines, "TWO PROCESSES of "+b.name)
 	}
 	return &fakeInstance{b: b, gone: make(chan struct{})}, nil
+}
+
+// takes enters what a process takes, by its variable TAKES. There is one of each thing.
+func (b *fakeBackend) takes(sign int) {
+	for _, pool := range strings.Fields(b.cfg.Env["TAKES"]) {
+		if b.w.used[pool] += sign; b.w.used[pool] > 1 {
+			b.w.lines = append(b.w.lines, "TOO MUCH of "+pool)
+		}
+	}
 }
 
 func (i *fakeInstance) url() *url.URL { return &url.URL{Scheme: "http", Host: "127.0.0.1:1"} }
@@ -122,6 +139,7 @@ func (i *fakeInstance) end(why error) {
 		i.b.w.note("gone %s", i.b.name)
 		i.b.w.mu.Lock()
 		i.b.w.live[i.b.name]--
+		i.b.takes(-1)
 		i.b.w.mu.Unlock()
 		close(i.gone)
 	})
@@ -142,9 +160,9 @@ func (i *fakeInstance) err() error {
 // 10 s to load and 1 s to stop, one of them at a time.
 func testHost(t *testing.T, cfg *config.Config, body func(t *testing.T, h *host, w *fakeWorld)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &fakeWorld{start: time.Now(), made: make(map[string]*fakeBackend), live: make(map[string]int)}
-		h, err := newHost(cfg, slog.New(slog.DiscardHandler), func(name string, _ *config.Model, _ *output, _ *slog.Logger) backend {
-			b := &fakeBackend{name: name, w: w, load: 10 * time.Second, stop: time.Second}
+		w := &fakeWorld{start: time.Now(), made: make(map[string]*fakeBackend), live: make(map[string]int), used: make(map[string]int)}
+		h, err := newHost(cfg, slog.New(slog.DiscardHandler), func(name string, cfg *config.Model, _ *output, _ *slog.Logger) backend {
+			b := &fakeBackend{name: name, cfg: cfg, w: w, load: 10 * time.Second, stop: time.Second}
 			w.made[name] = b
 			return b
 		})

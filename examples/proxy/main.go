@@ -51,8 +51,7 @@ func proxyMain(args []string, stdout, stderr io.Writer, signals <-chan os.Signal
 	} else if err != nil {
 		return 2
 	}
-	switch {
-	case o.version:
+	if o.version {
 		version, revision := build()
 		fmt.Fprintln(stdout, "proxy", version, revision, runtime.Version())
 		return 0

@@ -130,6 +130,7 @@ func (m *metrics) text(s status, held int64) []byte {
 	var e exposition
 	writeScheduler(&e, s.Scheduler)
 	writeModels(&e, s)
+	writePools(&e, s.Pools)
 	m.write(&e)
 	e.begin("gauge", "modelproxy_held_bytes", "Size of the request bodies held while their requests wait.")
 	e.sample(float64(held))

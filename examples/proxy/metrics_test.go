@@ -41,6 +41,7 @@ func sampleMetrics() (*metrics, status) {
 			{Model: "a \"quoted\\\n\" name", State: scheduler.StateStopped},
 			{Model: "alpha", State: scheduler.StateReady},
 		},
+		Pools: []poolStatus{{Pool: "gpu0", Capacity: 48 << 30, Used: 40 << 30, Models: []poolUse{{"alpha", 40 << 30}}}},
 		Scheduler: scheduler.Snapshot{
 			Models: []scheduler.ModelStatus{
 				{Model: "alpha", InFlight: 3, Waiting: 2, Closed: true, Drain: 1500 * time.Millisecond, CoolingDown: 1250 * time.Millisecond},

@@ -213,7 +213,7 @@ func TestPageExplainsItsWords(t *testing.T) {
 	tab.click("summary")
 	for _, word := range []string{
 		"loading", "ready", "serving", "closed", "stopping", "stopped", "cooling down", "swap", "overdue", "reserved",
-		"abandoned", "evictions", "refused", "failed", "cancelled", "ignored reports", "draining", "paused",
+		"abandoned", "evictions", "refused", "failed", "cancelled", "ignored reports", "draining", "paused", "memory",
 	} {
 		found := fmt.Sprintf(`[...document.querySelectorAll("#words dt")].find((e) => e.textContent === %q && e.checkVisibility())`, word)
 		if got := tab.eval(found + "?.nextSibling.textContent.length > 20"); got != "true" {
@@ -349,7 +349,7 @@ func TestPageForAScreenReader(t *testing.T) {
 func outlineFaults(roles map[string][]string) string {
 	var wrong []string
 	for role, want := range map[string]int{
-		"banner": 1, "main": 1, "region": 5, "table": 2, "button": 11, "link": 6, "combobox": 1, "rowheader": 10, "heading": 6,
+		"banner": 1, "main": 1, "region": 6, "table": 2, "button": 11, "link": 6, "combobox": 1, "rowheader": 10, "heading": 7,
 	} {
 		if got := roles[role]; len(got) != want {
 			wrong = append(wrong, fmt.Sprintf("%d of %s, want %d: %q", len(got), role, want, got))

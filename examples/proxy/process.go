@@ -60,7 +60,8 @@ func (p *process) spawn(ctx context.Context) (c *child, err error) {
 		}
 	}()
 	c = &child{process: p, port: port, started: time.Now(), done: make(chan struct{})}
-	c.vars = map[string]string{"PORT": strconv.Itoa(port), "MODEL": p.name}
+	c.vars = p.cfg.Vars(p.name)
+	c.vars["PORT"] = strconv.Itoa(port)
 	if c.addr, err = c.address(ctx); err != nil {
 		return nil, err
 	}

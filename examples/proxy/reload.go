@@ -9,30 +9,23 @@ import (
 	"example.com/scheduler/examples/internal/config"
 )
 
-// policy is the Swapper, which a reload replaces.
-type policy struct{ *scheduler.GroupSwapper }
-
 // reload makes cfg, which has been checked, the configuration. Requests in flight
 // finish, unless their API key has been taken away. What belongs to the scheduler as a
 // whole (queue) is taken over at the next start only. It returns the models to load
 // again, because they are to be loaded at the start.
 func (h *host) reload(cfg *config.Config) (again []string, err error) {
-	swapper, err := cfg.Swapper()
-	if err != nil {
-		return nil, err
-	}
 	ok := h.do(func() {
+		if err = h.policy.replace(cfg); err != nil {
+			return
+		}
 		again = h.outdated(cfg)
-		h.policy.GroupSwapper = swapper
-		h.keys.keep(cfg.Keys) // Before a request can have a key that is new.
-		h.cfg.Store(cfg)
 		h.configure(cfg)
-		h.sched.OnUnload(nil, 0) // The Swapper's rules have changed.
+		h.sched.OnUnload(nil, 0) // The rules of the policy have changed.
 	})
 	if !ok {
 		return nil, scheduler.ErrShutdown
 	}
-	return again, nil
+	return again, err
 }
 
 // outdated returns the models that cfg preloads and that are new in its list, or run
@@ -48,8 +41,10 @@ func (h *host) outdated(cfg *config.Config) (names []string) {
 	return names
 }
 
-// configure adds, changes and removes models as cfg says.
+// configure makes cfg the configuration, and adds, changes and removes models as it says.
 func (h *host) configure(cfg *config.Config) {
+	h.keys.keep(cfg.Keys) // Before a request can have a key that is new.
+	h.cfg.Store(cfg)
 	h.metrics.configure(cfg.Models)
 	for name, mc := range cfg.Models {
 		m := h.models[name]
@@ -83,7 +78,7 @@ func (h *host) replace(m *model, cfg *config.Model) {
 }
 
 // yield lets the present process of m go as soon as nothing is in flight. One that is
-// loading goes at once.
+// loading goes at once, unless the room for it has been made where m is placed no longer.
 func (h *host) yield(m *model) {
 	switch {
 	case m.inst == nil && m.swap == nil:
@@ -91,7 +86,9 @@ func (h *host) yield(m *model) {
 	case m.swap != nil && m.swap.backend != nil && m.removed:
 		m.swap.cancel(fmt.Errorf("%w: %q", scheduler.ErrModelNotFound, m.name))
 	case m.swap != nil && m.swap.backend != nil:
-		m.swap.replace(errReplaced)
+		if !h.policy.isAstray(m) {
+			m.swap.replace(errReplaced)
+		}
 	case m.inFlight == 0:
 		h.rest(m)
 	}

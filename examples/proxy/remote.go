@@ -29,7 +29,7 @@ type remote struct {
 
 // start implements [backend].
 func (r *remote) start(context.Context) (instance, error) {
-	u, err := r.cfg.Address(map[string]string{"MODEL": r.name})
+	u, err := r.cfg.Address(r.cfg.Vars(r.name))
 	if err != nil {
 		return nil, fmt.Errorf("model %q: %w", r.name, err)
 	}

@@ -148,6 +148,11 @@ func everything(now time.Time, names ...string) *scene {
 			{Model: names[llama], Position: 3, Age: 4 * time.Second, Reason: scheduler.WaitClosed, On: holder},
 			{Model: names[qwen], Position: 4, Age: 2 * time.Second, Reason: scheduler.WaitBusy, On: busy},
 		}
+		s.status.Pools = []poolStatus{
+			{Pool: "gpu0", Capacity: 48 << 30, Used: 42 << 30, Models: []poolUse{{names[llama], 40 << 30}, {names[embed], 2 << 30}}},
+			{Pool: "gpu1", Capacity: 24 << 30, Used: 47 << 28, Models: []poolUse{{names[flux], 47 << 28}}},
+			{Pool: "loads", Capacity: 1, Used: 1, Models: []poolUse{{names[flux], 1}}},
+		}
 		snap.Counters = scheduler.Counters{
 			Requests: 1652, Granted: 1619, Failed: 4, Refused: 21, Cancelled: 3, Swaps: 7, SwapsFailed: 1, Evictions: 2,
 		}

@@ -12,7 +12,8 @@ import (
 // status is what the host knows at one moment.
 type status struct {
 	Time      time.Time          `json:"time"`
-	Models    []modelStatus      `json:"models"` // configured, or with a process left, by name
+	Models    []modelStatus      `json:"models"`          // configured, or with a process left, by name
+	Pools     []poolStatus       `json:"pools,omitempty"` // of the budget
 	Scheduler scheduler.Snapshot `json:"scheduler"`
 }
 
@@ -28,12 +29,13 @@ type modelStatus struct {
 	LastError   string                 `json:"last_error,omitempty"`
 	Outdated    bool                   `json:"outdated,omitempty"` // a reload or a drain waits for its requests in flight
 	Paused      bool                   `json:"paused,omitempty"`
+	Placement   *int                   `json:"placement,omitempty"` // of its process, if a budget has placed it
 }
 
 // status asks the run loop. It is empty once that has ended.
 func (h *host) status() (s status) {
 	h.ask(func() {
-		s = status{Time: time.Now(), Models: []modelStatus{}, Scheduler: h.sched.Snapshot()}
+		s = status{Time: time.Now(), Models: []modelStatus{}, Pools: h.pools(), Scheduler: h.sched.Snapshot()}
 		for _, name := range slices.Sorted(maps.Keys(h.models)) {
 			s.Models = append(s.Models, h.models[name].status())
 		}
@@ -56,6 +58,9 @@ func (m *model) status() modelStatus {
 	}
 	if m.inst != nil {
 		s.URL = shownURL(m.inst.url())
+		if placement := m.spot.index; len(m.spot.takes) > 0 {
+			s.Placement = &placement
+		}
 	}
 	return s
 }
@@ -80,10 +85,6 @@ func (h *host) output(name string) (out *output) {
 	})
 	return out
 }
-
-// changed returns a channel that is closed at the next change of anything in
-// status.
-func (h *host) changed() <-chan struct{} { return h.watch.changed() }
 
 // watch wakes those who wait for the next change.
 type watch struct {

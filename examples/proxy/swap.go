@@ -33,6 +33,7 @@ type model struct {
 	state     scheduler.ProcessState
 	since     time.Time   // of state
 	inst      instance    // nil: nothing of it is left
+	spot      *spot       // where inst is, while that is there
 	upstream  *upstream   // passes requests on to inst, while that is there
 	swap      *swap       // outstanding, of which it is the target
 	inFlight  int         // handlers that have not returned
@@ -69,6 +70,7 @@ type swap struct {
 	evict   []*model
 	stops   []func() error // everything that has to be gone before the load
 	backend backend        // nil: the target is ready already
+	spot    *spot          // where backend is to load it
 	inst    instance       // that backend has started
 	grace   time.Duration  // to stop what has been started in vain
 	cancel  context.CancelCauseFunc
@@ -110,7 +112,10 @@ func (h *host) newSwap(m *model, evict []string) *swap {
 func (h *host) prepare(s *swap) {
 	m := s.model
 	h.adopt(m)
-	s.backend, s.grace, s.inst = m.backend, time.Duration(m.cfg.StopTimeout), nil
+	s.backend, s.grace, s.inst, s.spot = m.backend, time.Duration(m.cfg.StopTimeout), nil, h.policy.spot(m)
+	if placed := m.cfg.Placed(s.spot.index); placed != m.cfg {
+		s.backend = h.newBackend(m.name, placed, m.out, h.log)
+	}
 	s.try, s.replace = context.WithCancelCause(s.ctx)
 }
 
@@ -258,7 +263,7 @@ func (h *host) settle(s *swap) {
 
 // watchInstance makes inst the instance of m, and notices its end.
 func (h *host) watchInstance(m *model, inst instance) {
-	m.inst = inst
+	m.inst, m.spot = inst, m.swap.spot
 	go func() {
 		<-inst.exited()
 		h.post(func() { h.noteExit(m, inst) })
@@ -280,7 +285,7 @@ func (h *host) noteExit(m *model, inst instance) {
 		m.lastError = fmt.Sprint(inst.err())
 		h.log.Error("model crashed", "model", m.name, "err", inst.err())
 	}
-	m.inst, m.upstream = nil, nil
+	m.inst, m.spot, m.upstream = nil, nil, nil
 	m.stopExpiry()
 	if m.swap == nil || m.swap.backend == nil {
 		h.set(m, scheduler.StateStopped)

@@ -81,7 +81,7 @@ func newTimeline(h *host) *timeline {
 // run looks at the host whenever something has changed, until the host ends.
 func (t *timeline) run() {
 	for {
-		changed := t.host.changed() // Before the look: no change falls between.
+		changed := t.host.watch.changed() // Before the look: no change falls between.
 		began := time.Now()
 		s := t.host.status()
 		if s.Time.IsZero() {

@@ -38,6 +38,7 @@ func (c *Model) processPart() Model {
 		URL:         c.URL,
 		APIKeyEnv:   c.APIKeyEnv,
 		secretEnv:   c.secretEnv,
+		placements:  c.placements,
 		Health:      c.Health,
 		LoadTimeout: c.LoadTimeout,
 		StopTimeout: c.StopTimeout,

@@ -45,6 +45,7 @@ func (c *Config) fill() {
 			m.Health = cmp.Or(m.Health, NoHealth)
 		}
 		m.Health = cmp.Or(m.Health, "/health")
+		m.placements = c.placements(name)
 		m.LoadTimeout = cmp.Or(m.LoadTimeout, Seconds(300))
 		m.StopTimeout = cmp.Or(m.StopTimeout, Seconds(10))
 		m.QueueTimeout = cmp.Or(m.QueueTimeout, c.Queue.Timeout, max(Seconds(600), m.LoadTimeout))
@@ -100,7 +101,7 @@ func (c *Config) check() []fault {
 		k.checkModel(place{"models", name}, name, c.Models[name])
 	}
 	k.checkAliases()
-	k.checkGroups()
+	k.checkPolicy()
 	k.checkQueue()
 	for i, model := range c.Preload {
 		k.checkIsModel(place{"preload", i}, model)
@@ -244,21 +245,26 @@ func (k *checker) checkName(at place, name string) {
 }
 
 func (k *checker) checkCommands(at place, name string, m *Model) {
-	vars := map[string]string{"PORT": "1", "MODEL": name}
+	vars := m.Vars(name)
+	vars["PORT"] = "1"
 	k.checkWords(at.in("command"), m.Command, vars)
 	if !m.Remote() && (len(m.Command) == 0 || m.Command[0] == "") {
 		k.fault(at.in("command"), "must name a program")
 	}
-	for _, key := range slices.Sorted(maps.Keys(m.Env)) {
-		if key == "" || strings.ContainsAny(key, "=\x00") {
-			k.fault(at.in("env").in(key), "is not the name of an environment variable")
-		}
-		k.checkWord(at.in("env").in(key), m.Env[key], vars)
-	}
+	k.checkEnv(at.in("env"), m.Env, vars)
 	vars["PID"] = "1"
 	k.checkWords(at.in("stopCommand"), m.StopCommand, vars)
 	if len(m.StopCommand) > 0 && m.StopCommand[0] == "" {
 		k.fault(at.in("stopCommand"), "must name a program")
+	}
+}
+
+func (k *checker) checkEnv(at place, env, vars map[string]string) {
+	for _, key := range slices.Sorted(maps.Keys(env)) {
+		if key == "" || strings.ContainsAny(key, "=\x00") {
+			k.fault(at.in(key), "is not the name of an environment variable")
+		}
+		k.checkWord(at.in(key), env[key], vars)
 	}
 }
 
@@ -278,7 +284,9 @@ func (k *checker) checkWord(at place, word string, vars map[string]string) {
 }
 
 func (k *checker) checkURL(at place, name string, m *Model) {
-	if _, err := m.Address(map[string]string{"PORT": "1", "MODEL": name}); err != nil {
+	vars := m.Vars(name)
+	vars["PORT"] = "1"
+	if _, err := m.Address(vars); err != nil {
 		k.fault(at.in("url"), "%v", err)
 	}
 	if _, err := url.ParseRequestURI(m.Health); m.Health != NoHealth && (err != nil || m.Health[0] != '/') {
@@ -309,35 +317,6 @@ func (k *checker) checkAliases() {
 			}
 			first[alias] = name
 		}
-	}
-}
-
-func (k *checker) checkGroups() {
-	before := len(k.faults)
-	names, groups := make(map[string]int), make(map[string]int)
-	for i, g := range k.Groups {
-		at := place{"groups", i}
-		if first, twice := names[g.Name]; twice {
-			k.fault(at.in("name"), "is the name of groups[%d] too", first)
-		} else if g.Name == "" {
-			k.fault(at.in("name"), "must not be empty")
-		} else {
-			names[g.Name] = i
-		}
-		if len(g.Members) == 0 {
-			k.fault(at.in("members"), "must name at least one model")
-		}
-		for j, model := range g.Members {
-			if first, twice := groups[model]; twice {
-				k.fault(at.in("members").in(j), "is a member of groups[%d] already", first)
-				continue
-			}
-			groups[model] = i
-			k.checkIsModel(at.in("members").in(j), model)
-		}
-	}
-	if _, err := k.Swapper(); err != nil && len(k.faults) == before {
-		k.fault(place{"groups"}, "%v", err)
 	}
 }
 

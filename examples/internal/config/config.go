@@ -11,8 +11,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-
-	"example.com/scheduler"
 )
 
 // Config is the configuration file. [Parse] makes one of a file; one that is made by
@@ -23,7 +21,10 @@ type Config struct {
 	Origins      []string `json:"origins"` // of the web pages that may use the proxy
 	Keys         []Key    `json:"keys"`    // none: everybody may
 	Models       Models   `json:"models"`  // by name
-	Groups       []Group  `json:"groups"`
+	Groups       []Group  `json:"groups"`  // at most one of these four is there
+	Sets         *Sets    `json:"sets"`
+	Budget       *Budget  `json:"budget"`
+	MaxRunning   int      `json:"maxRunning"` // models; 0: no bound
 	Queue        Queue    `json:"queue"`
 	MaxBody      Size     `json:"maxBody"`      // of one request; "64MiB"
 	MaxHeld      Size     `json:"maxHeld"`      // over all waiting requests; "256MiB"
@@ -35,7 +36,7 @@ type Config struct {
 
 // Model is one model.
 type Model struct {
-	Command     []string          `json:"command"`     // none: the model is elsewhere, at URL; "${PORT}" and "${MODEL}" are replaced in every word
+	Command     []string          `json:"command"`     // none: the model is elsewhere, at URL; "${PORT}", "${MODEL}" and "${PLACEMENT}" are replaced in every word
 	StopCommand []string          `json:"stopCommand"` // run instead of SIGTERM; "${PID}" too
 	Env         map[string]string `json:"env"`         // added to the environment of the proxy; replaced as in command
 	Dir         string            `json:"dir"`         // working directory; relative to the folder of the file
@@ -62,7 +63,9 @@ type Model struct {
 	Passive  []string `json:"passive"` // paths that are answered while it is ready, and never load it
 	Busy     string   `json:"busy"`    // path, and "#" and a field, that says whether it works on after a request
 
-	secretEnv []string // variables that its process must not have, set by fill
+	secretEnv  []string    // variables that its process must not have, set by fill
+	placements []Placement // of a budget, set by fill; none: there is no budget
+	placement  int         // set by Placed
 }
 
 // NoHealth as the health of a model: a process is ready once its port takes
@@ -164,35 +167,4 @@ func (c *Config) Resolve(name string) (model string, ok bool) {
 // without ${PORT}, and no command.
 func (m *Model) Remote() bool {
 	return len(m.Command) == 0 && !strings.Contains(m.URL, "${PORT}")
-}
-
-// grouped returns the models that are in a group.
-func (c *Config) grouped() map[string]bool {
-	grouped := make(map[string]bool)
-	for _, g := range c.Groups {
-		for _, model := range g.Members {
-			grouped[model] = true
-		}
-	}
-	return grouped
-}
-
-// Swapper makes the policy that the groups describe. Remote models take no memory here,
-// so those in no group form one of their own that stops nobody and stays.
-func (c *Config) Swapper() (*scheduler.GroupSwapper, error) {
-	groups := make([]scheduler.Group, len(c.Groups))
-	for i, g := range c.Groups {
-		groups[i] = scheduler.Group(g)
-	}
-	grouped := c.grouped()
-	apart := scheduler.Group{Persistent: true} // Without a name, which all others have.
-	for name, m := range c.Models {
-		if m.Remote() && !grouped[name] {
-			apart.Members = append(apart.Members, name)
-		}
-	}
-	if len(apart.Members) > 0 {
-		groups = append(groups, apart)
-	}
-	return scheduler.NewGroupSwapper(groups...)
 }

@@ -93,6 +93,8 @@ func TestSize(t *testing.T) {
 		{"1GB", 1e9, "1GB"},
 		{"2TB", 2e12, "2TB"},
 		{"3kb", 3000, "3KB"},
+		{"23.5GiB", 47 << 29, "24064MiB"},
+		{"64M", 64 << 20, "64MiB"},
 		{"1025KiB", 1025 << 10, "1025KiB"},
 		{"9223372036854775807", math.MaxInt64, "9223372036854775807"},
 	}
@@ -106,7 +108,7 @@ func TestSize(t *testing.T) {
 			t.Errorf("%q is written %q and read back as %v, %v", tt.text, text, again, err)
 		}
 	}
-	for _, bad := range []string{"", "B", "MiB", "-1", "1.5MiB", "1e6", "64M", "64iB", "1MiBB", "9223372036854775808", "8388608TiB", "0x10"} {
+	for _, bad := range []string{"", "B", "MiB", "-1", "1.5", "1e6", "64iB", "1MiBB", "9223372036854775808", "8388608TiB", "0x10"} {
 		var s Size
 		if err := s.UnmarshalText([]byte(bad)); err == nil {
 			t.Errorf("%q is %v, want an error", bad, s)
@@ -408,7 +410,7 @@ func TestConfigSwapper(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := c.Swapper()
+	s, err := c.Policy().Planner(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -475,6 +477,15 @@ func written(t *testing.T, c *Config) []byte {
 		t.Fatal(err)
 	}
 	return text
+}
+
+// MarshalJSON writes p as it is in a file.
+func (p Placement) MarshalJSON() ([]byte, error) {
+	all := map[string]any{"env": p.Env}
+	for pool, n := range p.Takes {
+		all[pool] = n
+	}
+	return json.Marshal(all)
 }
 
 func dropNull(tree map[string]any) {

@@ -80,9 +80,13 @@ func (d *document) decodeStruct(n *node, v reflect.Value) {
 			fields[name] = i
 		}
 	}
+	others, hasOthers := fields["*"] // A map of what is no other field.
+	delete(fields, "*")
 	for name, member := range d.object(n) {
 		if i, ok := fields[name]; ok {
 			d.decode(member, v.Field(i))
+		} else if hasOthers {
+			d.decodeMember(name, member, v.Field(others))
 		} else {
 			d.fault(member.place(), member.start, "unknown field%s", didYouMean(name, fields))
 		}
@@ -92,10 +96,17 @@ func (d *document) decodeStruct(n *node, v reflect.Value) {
 func (d *document) decodeMap(n *node, v reflect.Value) {
 	v.Set(reflect.MakeMap(v.Type()))
 	for name, member := range d.object(n) {
-		item := reflect.New(v.Type().Elem()).Elem()
-		d.decode(member, item)
-		v.SetMapIndex(reflect.ValueOf(name), item)
+		d.decodeMember(name, member, v)
 	}
+}
+
+func (d *document) decodeMember(name string, member *node, v reflect.Value) {
+	if v.IsNil() {
+		v.Set(reflect.MakeMap(v.Type()))
+	}
+	item := reflect.New(v.Type().Elem()).Elem()
+	d.decode(member, item)
+	v.SetMapIndex(reflect.ValueOf(name), item)
 }
 
 func (d *document) decodeList(n *node, v reflect.Value) {

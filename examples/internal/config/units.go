@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"example.com/scheduler"
 )
 
 // Secret is text that is never shown: neither printed, nor logged, nor encoded.
@@ -56,31 +58,25 @@ func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil
 // String writes it as "1m30s".
 func (d Duration) String() string { return time.Duration(d).String() }
 
-// Size is a number of bytes, written 1048576 or "1MiB".
+// Size is a number of bytes, or of anything else, written 1048576 or "1MiB".
 type Size int64
 
-// sizeUnits are the units of a size, those that String prefers first.
+// UnmarshalText reads what [scheduler.ParseBytes] does. Only bytes have fractions.
+func (s *Size) UnmarshalText(text []byte) error {
+	n, err := scheduler.ParseBytes(string(text))
+	if err != nil || strings.Trim(string(text), ".0123456789") == "" && strings.Contains(string(text), ".") {
+		return errors.New(`must be a size such as "64MiB"`)
+	}
+	*s = Size(n)
+	return nil
+}
+
+// sizeUnits are the units that String writes, those that it prefers first.
 var sizeUnits = []struct {
 	name  string
 	bytes uint64
 }{
-	{"TiB", 1 << 40}, {"TB", 1e12}, {"GiB", 1 << 30}, {"GB", 1e9}, {"MiB", 1 << 20},
-	{"MB", 1e6}, {"KiB", 1 << 10}, {"KB", 1e3}, {"", 1}, {"B", 1},
-}
-
-// UnmarshalText reads a whole number and its unit, in upper or lower case. Without
-// a unit it is bytes.
-func (s *Size) UnmarshalText(text []byte) error {
-	number := strings.TrimRight(string(text), "BIKMGTbikmgt")
-	unit := string(text[len(number):])
-	n, err := strconv.ParseUint(strings.TrimRight(number, " "), 10, 63)
-	for _, u := range sizeUnits {
-		if err == nil && strings.EqualFold(u.name, unit) && n <= math.MaxInt64/u.bytes {
-			*s = Size(n * u.bytes)
-			return nil
-		}
-	}
-	return errors.New(`must be a size such as "64MiB"`)
+	{"TiB", 1 << 40}, {"TB", 1e12}, {"GiB", 1 << 30}, {"GB", 1e9}, {"MiB", 1 << 20}, {"MB", 1e6}, {"KiB", 1 << 10}, {"KB", 1e3},
 }
 
 // MarshalText writes it as "1MiB".

@@ -19,11 +19,14 @@ func (c *Config) Warnings() (all []string) {
 	if c.MaxBody > c.MaxHeld {
 		warn(place{"maxBody"}, "is %v, but a request of more than maxHeld, which is %v, is refused whenever it has to wait", c.MaxBody, c.MaxHeld)
 	}
-	grouped := c.grouped()
+	named := c.named()
 	for _, name := range slices.Sorted(maps.Keys(c.Models)) {
 		m, at := c.Models[name], place{"models", name}
-		if len(c.Groups) > 0 && !grouped[name] && !m.Remote() {
+		if len(c.Groups) > 0 && !named[name] && !m.Remote() {
 			warn(at, "is in no group: loading it stops all models but the persistent ones")
+		}
+		if c.Sets != nil && !named[name] && !m.Remote() {
+			warn(at, "is in no set: it runs alone")
 		}
 		if strings.Contains(m.URL, "${PORT}") && !m.tellsPort() {
 			warn(at, "the process is not told ${PORT}, at which url expects it")

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"maps"
+	"reflect"
+
+	"example.com/scheduler"
+	"example.com/scheduler/examples/internal/config"
+)
+
+// policy is the eviction policy of the configuration, which a reload may replace by one
+// of another kind. The scheduler looks only once for what a policy can do, so this one
+// can do everything, and passes it on.
+type policy struct {
+	scheduler.Planner
+	host   *host
+	of     config.Policy
+	budget *scheduler.BudgetSwapper // the Planner, if it is one; else nil
+}
+
+var _ scheduler.PlanObserver = (*policy)(nil)
+
+// spot is where a process is, or will be, in terms of the budget that has placed it.
+type spot struct {
+	budget *scheduler.BudgetSwapper // nil: there was none
+	index  int
+	takes  scheduler.Placement
+}
+
+// replace makes p the policy of cfg. What a budget knows of the past is kept as long as
+// it stays the same.
+func (p *policy) replace(cfg *config.Config) error {
+	of := cfg.Policy()
+	if p.Planner != nil && reflect.DeepEqual(of, p.of) {
+		return nil
+	}
+	planner, err := of.Planner(p.isReady)
+	if err != nil {
+		return err
+	}
+	p.of, p.Planner = of, planner
+	if p.budget, _ = planner.(*scheduler.BudgetSwapper); p.budget != nil {
+		for _, m := range p.host.models {
+			p.carry(m, m.spot)
+			if m.swap != nil {
+				p.carry(m, m.swap.spot)
+			}
+		}
+	}
+	return nil
+}
+
+// carry tells a new budget where a process of m is. That is not possible if the same
+// amounts are no placement of m any more; then m is astray.
+func (p *policy) carry(m *model, s *spot) {
+	if s == nil || s.budget == p.budget {
+		return
+	}
+	for i, takes := range p.placements(m.name) {
+		if maps.Equal(takes, s.takes) && p.budget.Observe(m.name, i) == nil {
+			s.budget, s.index = p.budget, i
+			return
+		}
+	}
+}
+
+// placements returns the ways to place a model in the present budget.
+func (p *policy) placements(model string) []scheduler.Placement {
+	if f, named := p.of.Budget.Models[model]; named {
+		return f.Placements
+	} else if others := p.of.Budget.Default; others != nil {
+		return others.Placements
+	}
+	return nil
+}
+
+// spot returns where the swap that starts has placed m.
+func (p *policy) spot(m *model) *spot {
+	s := &spot{budget: p.budget}
+	if p.budget != nil {
+		s.index, _ = p.budget.Placement(m.name)
+		s.takes = p.placements(m.name)[s.index]
+	}
+	return s
+}
+
+// isReady reports whether a model is ready.
+func (p *policy) isReady(model string) bool {
+	m := p.host.models[model]
+	return m != nil && m.state == scheduler.StateReady
+}
+
+// isAstray reports whether a process of m is or will be where the budget does not know of
+// it: m has been removed, or its placements have changed since it was placed.
+func (p *policy) isAstray(m *model) bool {
+	if p.budget == nil || m == nil {
+		return false
+	}
+	astray := func(s *spot) bool { return s != nil && s.budget != p.budget }
+	return m.inst != nil && astray(m.spot) || m.swap != nil && astray(m.swap.spot)
+}
+
+// Plan implements [scheduler.Planner]. What a model that is astray takes is not known,
+// and it has to start anew anyway. So it goes before any other is loaded or refused.
+func (p *policy) Plan(target string, running []scheduler.Resident) (evict []string, err error) {
+	evict, err = p.Planner.Plan(target, running)
+	if p.isReady(target) {
+		return evict, err
+	}
+	for _, r := range running {
+		if p.isAstray(p.host.models[r.Model]) {
+			evict, err = append(evict, r.Model), nil // The scheduler drops duplicates.
+		}
+	}
+	return evict, err
+}
+
+// OnPlanStart implements [scheduler.PlanObserver].
+func (p *policy) OnPlanStart(target string, running []scheduler.Resident, evict []string) {
+	if p.budget != nil {
+		p.budget.OnPlanStart(target, running, evict)
+	}
+}
