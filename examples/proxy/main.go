@@ -21,6 +21,7 @@ import (
 
 	"example.com/scheduler/examples/internal/config"
 	"example.com/scheduler/examples/internal/demo"
+	"example.com/scheduler/examples/internal/lossy"
 )
 
 func main() {
@@ -42,9 +43,9 @@ func main() {
 // proxyMain is the main function of the proxy, and returns its exit code: 0 after a
 // graceful end, 1 if it could not start or not end cleanly, 2 for wrong arguments.
 func proxyMain(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int {
-	out, errout := newLossyWriter(stdout), newLossyWriter(stderr)
-	defer errout.flush(lastWords)
-	defer out.flush(lastWords)
+	out, errout := lossy.New(stdout), lossy.New(stderr)
+	defer errout.Flush(lastWords)
+	defer out.Flush(lastWords)
 	o, err := parseOptions(args, errout)
 	if errors.Is(err, flag.ErrHelp) {
 		return 0
@@ -75,9 +76,12 @@ func proxyMain(args []string, stdout, stderr io.Writer, signals <-chan os.Signal
 	return p.wait(signals)
 }
 
+// lastWords is how long the end of the program waits for what is not yet written.
+const lastWords = time.Second
+
 // newLogger makes the logger that o asks for, which says in its own form how many
 // lines w has lost.
-func newLogger(w *lossyWriter, o options) *slog.Logger {
+func newLogger(w *lossy.Writer, o options) *slog.Logger {
 	to := func(w io.Writer) *slog.Logger {
 		level := &slog.HandlerOptions{Level: o.level}
 		if o.json {
@@ -85,7 +89,7 @@ func newLogger(w *lossyWriter, o options) *slog.Logger {
 		}
 		return slog.New(slog.NewTextHandler(w, level))
 	}
-	w.reportBy(func(w io.Writer, lost int) { to(w).Error("lines lost", "lines", lost) })
+	w.ReportBy(func(w io.Writer, lost int) { to(w).Error("lines lost", "lines", lost) })
 	return to(w)
 }
 

@@ -1,4 +1,5 @@
-package main
+// Package lossy has a writer that nobody waits for.
+package lossy
 
 import (
 	"bytes"
@@ -8,18 +9,14 @@ import (
 	"time"
 )
 
-const (
-	// maxUnwritten is how much a lossyWriter keeps for a reader who is slow.
-	maxUnwritten = 1 << 20
-	// lastWords is how long the end of the program waits for what is not yet written.
-	lastWords = time.Second
-)
+// maxUnwritten is how much a Writer keeps for a reader who is slow.
+const maxUnwritten = 1 << 20
 
-// lossyWriter writes in the background, so that nobody who logs ever waits: the pipe
+// Writer writes in the background, so that nobody who logs ever waits: the pipe
 // behind stderr may be full, and its reader may have stopped or gone. Lines that find
 // no room are lost, and once others can be written the writer says how many. It is
-// made by newLossyWriter, and may be used by several goroutines at once.
-type lossyWriter struct {
+// made by New, and may be used by several goroutines at once.
+type Writer struct {
 	w io.Writer
 
 	mu      sync.Mutex
@@ -29,19 +26,20 @@ type lossyWriter struct {
 	writing chan struct{} // closed when all is written; nil: nothing is left to write
 }
 
-func newLossyWriter(w io.Writer) *lossyWriter {
-	return &lossyWriter{w: w, report: func(w io.Writer, lost int) { fmt.Fprintf(w, "%d lines lost\n", lost) }}
+// New returns a Writer that writes to w. It reports losses as plain text.
+func New(w io.Writer) *Writer {
+	return &Writer{w: w, report: func(w io.Writer, lost int) { fmt.Fprintf(w, "%d lines lost\n", lost) }}
 }
 
-// reportBy makes report what writes down how many lines were lost.
-func (l *lossyWriter) reportBy(report func(w io.Writer, lost int)) {
+// ReportBy makes report what writes down how many lines were lost.
+func (l *Writer) ReportBy(report func(w io.Writer, lost int)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.report = report
 }
 
 // Write takes p, which is whole lines, and never fails.
-func (l *lossyWriter) Write(p []byte) (int, error) {
+func (l *Writer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	full := len(l.waiting)+len(p) > maxUnwritten
@@ -57,8 +55,8 @@ func (l *lossyWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// flush waits until all is written, but no longer than d, and reports whether it is.
-func (l *lossyWriter) flush(d time.Duration) bool {
+// Flush waits until all is written, but no longer than d, and reports whether it is.
+func (l *Writer) Flush(d time.Duration) bool {
 	l.mu.Lock()
 	writing := l.writing
 	l.mu.Unlock()
@@ -75,7 +73,7 @@ func (l *lossyWriter) flush(d time.Duration) bool {
 
 // write writes until nothing is left. What cannot be written is lost, and is reported
 // once something else has been written.
-func (l *lossyWriter) write() {
+func (l *Writer) write() {
 	failed := false
 	for text, lines := l.next(failed); len(text) > 0; text, lines = l.next(failed) {
 		n, err := l.w.Write(text)
@@ -90,7 +88,7 @@ func (l *lossyWriter) write() {
 // next takes what is to be written: what waits, or else a report of so many lost lines,
 // for which there is no point right after a failure. If there is nothing, the writing
 // is over.
-func (l *lossyWriter) next(failed bool) (text []byte, lines int) {
+func (l *Writer) next(failed bool) (text []byte, lines int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {

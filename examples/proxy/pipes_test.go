@@ -4,7 +4,6 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -162,65 +161,4 @@ func TestModelsGetSIGPIPE(t *testing.T) {
 		t.Errorf("the proxy ignores the signals %s, and so would its models", ignored)
 	}
 	p.mustEnd()
-}
-
-// gatedWriter is a writer that waits for the gate.
-type gatedWriter struct {
-	gate chan error
-	bytes.Buffer
-}
-
-func (w *gatedWriter) Write(p []byte) (int, error) {
-	if err := <-w.gate; err != nil {
-		return 0, err
-	}
-	return w.Buffer.Write(p)
-}
-
-func TestLossyWriter(t *testing.T) {
-	w := &gatedWriter{gate: make(chan error, 100)}
-	l := newLossyWriter(w)
-	fmt.Fprint(l, "first\n")
-	if !happens(func() bool { // The goroutine has it, and waits for the gate.
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return len(l.waiting) == 0
-	}) {
-		t.Fatal("nobody writes")
-	}
-	long := strings.Repeat("x", maxUnwritten-1) + "\n"
-	for _, text := range []string{long, "lost\n", "lost\nand lost\n"} {
-		if n, err := io.WriteString(l, text); n != len(text) || err != nil {
-			t.Errorf("Write of %d bytes = %d, %v", len(text), n, err)
-		}
-	}
-	if l.flush(time.Millisecond) {
-		t.Error("flush says that everything is written")
-	}
-	for range 100 {
-		w.gate <- nil
-	}
-	if !l.flush(patience) {
-		t.Error("flush says that something is left")
-	}
-	if got, want := w.String(), "first\n"+long+"3 lines lost\n"; got != want {
-		t.Errorf("written: %.100q…, want %.100q…", got, want)
-	}
-}
-
-// What could not be written counts as lost.
-func TestLossyWriterErrors(t *testing.T) {
-	w := &gatedWriter{gate: make(chan error)}
-	l := newLossyWriter(w)
-	fmt.Fprint(l, "one\ntwo\n")
-	w.gate <- errors.New("no space left")
-	l.flush(patience)
-	fmt.Fprint(l, "three\n")
-	close(w.gate)
-	if !l.flush(patience) {
-		t.Error("something is left")
-	}
-	if got, want := w.String(), "three\n2 lines lost\n"; got != want {
-		t.Errorf("written: %q, want %q", got, want)
-	}
 }
