@@ -151,35 +151,26 @@ func TestBadTraces(t *testing.T) {
 
 // TestBadConfigs: the error of a configuration says what is wrong with it.
 func TestBadConfigs(t *testing.T) {
+	const a = `"models": {"a": {"command": ["x"]}}`
 	for _, c := range []struct{ content, want string }{
 		{"", "the file is empty"},
-		{" \n", "the file is empty"},
-		{"{", "unexpected end"},
-		{"{\n\n\"groups\": 3}", "line 3:"},
-		{"[]", "cannot unmarshal array"},
-		{strings.Repeat("[", 100_000), "exceeded max depth"},
+		{"{", "the file ends"},
+		{"{" + a + ",\n\n\"groups\": 3}", "file:3: groups: must be a list"},
 		{strings.Repeat(" ", maxConfig+1), "more than"},
-		{`{"groups": [{"name": "a", "members": ["x", "x"]}]}`, `"x" is a member twice`},
-		{`{"groups": [], "maxRunning": 2}`, "there are groups and maxRunning"},
-		{`{"maxRunning": -1}`, "maxRunning is -1"},
-		{`{"sets": [["a", "b"]]}`, "sets are not simulated"},
-		{`{"budget": {"capacity": {"gpu": "many"}}}`, `"many" is not a size`},
-		{`{"budget": {"capacity": {}}}`, "budget without a pool"},
-		{`{"budget": {"capacity": {"gpu": 4}, "models": {"a": {"placements": [{"gpu": 5}]}}}}`, "does not fit"},
-		{`{"queue": {"patience": "long"}}`, `"long" is not a duration`},
-		{`{"models": {"a": {}}}`, "needs 2 models, not 1"},
-		{`{"models": {"a": {"concurrency": "many"}}}`, "Concurrency of type int"},
+		{`{"maxRunning": -1, ` + a + `}`, "maxRunning: must not be negative"},
+		{`{"budget": {"capacity": {"gpu": 4}, "models": {"a": {"placements": [{"gpu": 5}]}}}, ` + a + `}`, "the pool has only 4"},
+		{`{` + a + `}`, "needs 2 models, not 1"},
 	} {
 		if err := failure(t, "-config", file(t, c.content)); !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%.60q: error %q, want one with %q", c.content, err, c.want)
 		}
 	}
-	if err := failure(t, "-trace", file(t, "0,x,1\n"), "-config", file(t, `{"models": {"a": {}}}`)); !strings.Contains(err.Error(), `no model "x"; there are a`) {
+	if err := failure(t, "-trace", file(t, "0,x,1\n"), "-config", file(t, "{"+a+"}")); !strings.Contains(err.Error(), `no model "x"; there are a`) {
 		t.Error(err)
 	}
 }
 
-// TestConfig: what a configuration says is used, and what does not matter is told.
+// TestConfig: what a configuration says is used, and the rest does not matter.
 func TestConfig(t *testing.T) {
 	config := file(t, `{
 		"listen": ":1", "queue": {"maxQueue": 3, "patience": 60},
@@ -194,13 +185,9 @@ func TestConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var notes strings.Builder
-	w, base, err := o.prepare(&notes)
+	w, base, err := o.prepare()
 	if err != nil {
 		t.Fatal(err)
-	}
-	if !strings.Contains(notes.String(), "not used here: listen\n") {
-		t.Errorf("notes: %q", &notes)
 	}
 	if base.options.MaxQueue != 3 || o.patience != "1m0s" {
 		t.Errorf("maxQueue %d, patience %s", base.options.MaxQueue, o.patience)
@@ -335,6 +322,29 @@ func TestStories(t *testing.T) {
 	for _, want := range []string{"longest wait 54", "hot was busy for 54", "later requests for hot went first", "prefers-color-scheme:dark", ">requests that wait<", ">50m<"} {
 		if !strings.Contains(string(svg), want) {
 			t.Errorf("the picture does not say %q", want)
+		}
+	}
+}
+
+// TestConfigPolicies: each way to say which models run together has its policy.
+func TestConfigPolicies(t *testing.T) {
+	for _, c := range []struct{ content, name, want string }{
+		{`"groups": [{"name": "g", "members": ["a", "b"], "exclusive": true}]`, "groups", "[c]"},
+		{`"sets": {"names": {"x": "a", "y": "c"}, "expressions": {"s": "x & y"}}`, "sets", "[b]"},
+		{`"budget": {"capacity": {"gpu": 3}, "default": {"placements": [{"gpu": 1}]}}`, "budget", "[]"},
+		{`"maxRunning": 1`, "lru:1", "[b c]"},
+	} {
+		s, err := readSettings(file(t, `{"models": {"a": {"command": ["x"]}, "b": {"command": ["x"]}, "c": {"command": ["x"]}}, `+c.content+"}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := s.policy()
+		policy, err := p.make(s.names(), func(string) bool { return false })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(policy.EvictionFor("a", []string{"b", "c"})); p.name != c.name || got != c.want {
+			t.Errorf("%s: policy %s stops %s, want %s to stop %s", c.content, p.name, got, c.name, c.want)
 		}
 	}
 }

@@ -35,7 +35,7 @@ func command(args []string, out, notes io.Writer) error {
 		listWorkloads(out)
 		return nil
 	}
-	w, base, err := o.prepare(notes)
+	w, base, err := o.prepare()
 	if err != nil {
 		return err
 	}
@@ -64,16 +64,13 @@ func command(args []string, out, notes io.Writer) error {
 }
 
 // prepare returns the workload, and what all variants have in common.
-func (o *options) prepare(notes io.Writer) (*workload, run, error) {
+func (o *options) prepare() (*workload, run, error) {
 	base := run{seed: o.seed}
-	var c *config
+	var c *settings
 	var err error
 	if o.config != "" {
-		if c, err = readConfig(o.config); err != nil {
+		if c, err = readSettings(o.config); err != nil {
 			return nil, base, err
-		}
-		if len(c.unused) > 0 {
-			fmt.Fprintf(notes, "simulate: %s: not used here: %s\n", o.config, strings.Join(c.unused, ", "))
 		}
 		base.options.MaxQueue = c.Queue.MaxQueue
 	}
@@ -112,7 +109,7 @@ func (o *options) prepare(notes io.Writer) (*workload, run, error) {
 const maxRequests = 1e9
 
 // source returns the workload before anything is changed in it, and how long it is.
-func (o *options) source(c *config) (*workload, time.Duration, error) {
+func (o *options) source(c *settings) (*workload, time.Duration, error) {
 	if o.trace != "" {
 		w, err := readTrace(o.trace)
 		return w, 0, err

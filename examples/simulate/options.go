@@ -41,7 +41,7 @@ func parseOptions(args []string, out io.Writer) (*options, error) {
 	f.StringVar(&o.workload, "workload", "hot-and-rare", "`name` of a workload: see -list")
 	f.BoolVar(&o.list, "list", false, "list the workloads")
 	f.StringVar(&o.trace, "trace", "", "`file` of requests instead: arrival in seconds, model, service in seconds")
-	f.StringVar(&o.config, "config", "", "`file` with models, groups or a budget, and limits, as for examples/proxy")
+	f.StringVar(&o.config, "config", "", "configuration `file` of examples/proxy, for which models run together, and limits")
 	f.StringVar(&o.models, "models", "", "`names` of the models that the workload is for, such as a,b,c")
 	f.DurationVar(&o.length, "for", 0, "`time` in which callers come; 0: that of the workload")
 	f.Uint64Var(&o.seed, "seed", 1, "`number` that decides everything that is random")
