@@ -12,6 +12,7 @@ import (
 
 	"example.com/scheduler"
 	"example.com/scheduler/examples/internal/config"
+	"example.com/scheduler/examples/internal/exposition"
 )
 
 // metrics counts what the scheduler's Snapshot does not. Its methods may be called
@@ -31,7 +32,7 @@ type metrics struct {
 type modelMetrics struct {
 	answers map[answerKey]uint64
 	loads   map[string]uint64 // by outcome
-	times   [len(times)]histogram
+	times   [len(times)]exposition.Histogram
 }
 
 // answerKey is what answers are counted by. Code 0 is an HTTP status that is none.
@@ -98,10 +99,10 @@ func (m *metrics) count(v *visit) {
 	if !v.granted {
 		return
 	}
-	of.times[waitTime].observe(v.waited)
-	of.times[requestTime].observe(v.took)
+	of.times[waitTime].Observe(v.waited)
+	of.times[requestTime].Observe(v.took)
 	if v.first > 0 && (v.reason == "" || v.reason == leftReason) { // Else it may be the proxy's.
-		of.times[firstByteTime].observe(v.first)
+		of.times[firstByteTime].Observe(v.first)
 	}
 }
 
@@ -112,7 +113,7 @@ func (m *metrics) loaded(model, outcome string, d time.Duration) {
 	of := m.of(model)
 	of.loads[outcome]++
 	if outcome == loadReady {
-		of.times[loadTime].observe(d)
+		of.times[loadTime].Observe(d)
 	}
 }
 
@@ -127,29 +128,29 @@ func (m *metrics) of(model string) *modelMetrics {
 // text writes everything that there is to know, s too, as Prometheus reads it.
 // Held is the size of the bodies that are held for waiting requests.
 func (m *metrics) text(s status, held int64) []byte {
-	var e exposition
+	var e exposition.Text
 	writeScheduler(&e, s.Scheduler)
 	writeModels(&e, s)
 	writePools(&e, s.Pools)
 	m.write(&e)
-	e.begin("gauge", "modelproxy_held_bytes", "Size of the request bodies held while their requests wait.")
-	e.sample(float64(held))
-	e.begin("gauge", "process_start_time_seconds", "When the proxy was started, since 1970.")
-	e.sample(float64(m.started.UnixMilli()) / 1000)
-	e.begin("gauge", "modelproxy_build_info", "Of what the proxy was built; always 1.")
+	e.Begin("gauge", "modelproxy_held_bytes", "Size of the request bodies held while their requests wait.")
+	e.Sample(float64(held))
+	e.Begin("gauge", "process_start_time_seconds", "When the proxy was started, since 1970.")
+	e.Sample(float64(m.started.UnixMilli()) / 1000)
+	e.Begin("gauge", "modelproxy_build_info", "Of what the proxy was built; always 1.")
 	version, revision := build()
-	e.sample(1, "version", version, "revision", revision, "go", runtime.Version())
+	e.Sample(1, "version", version, "revision", revision, "go", runtime.Version())
 	return e.Bytes()
 }
 
 // writeScheduler writes what the scheduler has counted, and how it is doing as a whole.
-func writeScheduler(e *exposition, s scheduler.Snapshot) {
+func writeScheduler(e *exposition.Text, s scheduler.Snapshot) {
 	c := s.Counters
-	e.begin("counter", "modelproxy_scheduler_requests_total", "Requests that the scheduler has done with, by outcome.")
-	e.sample(float64(c.Granted), "outcome", "granted")
-	e.sample(float64(c.Failed), "outcome", "failed")
-	e.sample(float64(c.Refused), "outcome", "refused")
-	e.sample(float64(c.Cancelled), "outcome", "cancelled")
+	e.Begin("counter", "modelproxy_scheduler_requests_total", "Requests that the scheduler has done with, by outcome.")
+	e.Sample(float64(c.Granted), "outcome", "granted")
+	e.Sample(float64(c.Failed), "outcome", "failed")
+	e.Sample(float64(c.Refused), "outcome", "refused")
+	e.Sample(float64(c.Cancelled), "outcome", "cancelled")
 	var oldest time.Duration
 	for _, w := range s.Waiting {
 		oldest = max(oldest, w.Age)
@@ -167,8 +168,8 @@ func writeScheduler(e *exposition, s scheduler.Snapshot) {
 		{"gauge", "swaps_outstanding", "Swaps that have not ended.", float64(len(s.Swaps))},
 		{"gauge", "reservations", "Models that hold a reservation.", float64(len(s.Reserved))},
 	} {
-		e.begin(family.kind, "modelproxy_scheduler_"+family.name, family.help)
-		e.sample(family.value)
+		e.Begin(family.kind, "modelproxy_scheduler_"+family.name, family.help)
+		e.Sample(family.value)
 	}
 }
 
@@ -182,15 +183,15 @@ var states = []scheduler.ProcessState{
 }
 
 // writeModels writes how each model is doing.
-func writeModels(e *exposition, s status) {
+func writeModels(e *exposition.Text, s status) {
 	known := make(map[string]scheduler.ModelStatus)
 	for _, m := range s.Scheduler.Models {
 		known[m.Model] = m
 	}
 	gauge := func(name, help string, value func(scheduler.ModelStatus) float64) {
-		e.begin("gauge", "modelproxy_scheduler_"+name, help)
+		e.Begin("gauge", "modelproxy_scheduler_"+name, help)
 		for _, m := range s.Models {
-			e.sample(value(known[m.Model]), "model", m.Model)
+			e.Sample(value(known[m.Model]), "model", m.Model)
 		}
 	}
 	gauge("waiting_requests", "Requests that wait.",
@@ -203,20 +204,20 @@ func writeModels(e *exposition, s status) {
 		func(m scheduler.ModelStatus) float64 { return m.Drain.Seconds() })
 	gauge("closed", "Whether a reservation has closed the model to newcomers.",
 		func(m scheduler.ModelStatus) float64 { return indicator(m.Closed) })
-	e.begin("gauge", "modelproxy_model_state", "1 for the state that the model's process is in, 0 for the others.")
+	e.Begin("gauge", "modelproxy_model_state", "1 for the state that the model's process is in, 0 for the others.")
 	for _, m := range s.Models {
 		for _, state := range states {
-			e.sample(indicator(m.State == state), "model", m.Model, "state", string(state))
+			e.Sample(indicator(m.State == state), "model", m.Model, "state", string(state))
 		}
 	}
 }
 
 // write writes what m has counted.
-func (m *metrics) write(e *exposition) {
+func (m *metrics) write(e *exposition.Text) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	names := slices.Sorted(maps.Keys(m.models))
-	e.begin("counter", "modelproxy_answers_total", "Requests answered, by model, HTTP status and the reason for an error. "+
+	e.Begin("counter", "modelproxy_answers_total", "Requests answered, by model, HTTP status and the reason for an error. "+
 		"No model: none was named, or none is called so. 499: the caller left.")
 	for _, name := range names {
 		answers := m.models[name].answers
@@ -225,20 +226,20 @@ func (m *metrics) write(e *exposition) {
 			if a.code != 0 {
 				code = strconv.Itoa(a.code)
 			}
-			e.sample(float64(answers[a]), "model", name, "code", code, "reason", a.reason)
+			e.Sample(float64(answers[a]), "model", name, "code", code, "reason", a.reason)
 		}
 	}
 	names = slices.DeleteFunc(names, func(name string) bool { return name == "" })
 	for i, t := range times {
-		e.begin("histogram", t.family, t.help)
+		e.Begin("histogram", t.family, t.help)
 		for _, name := range names {
-			e.histogram(&m.models[name].times[i], "model", name)
+			e.Histogram(&m.models[name].times[i], "model", name)
 		}
 	}
-	e.begin("counter", "modelproxy_loads_total", "Loads that have ended, by model and outcome.")
+	e.Begin("counter", "modelproxy_loads_total", "Loads that have ended, by model and outcome.")
 	for _, name := range names {
 		for _, outcome := range []string{loadReady, loadFailed, loadCancelled} {
-			e.sample(float64(m.models[name].loads[outcome]), "model", name, "outcome", outcome)
+			e.Sample(float64(m.models[name].loads[outcome]), "model", name, "outcome", outcome)
 		}
 	}
 }

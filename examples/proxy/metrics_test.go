@@ -175,19 +175,6 @@ func TestCancelledLoadsAreNoFailures(t *testing.T) {
 	}
 }
 
-func TestHistogramBounds(t *testing.T) {
-	var h histogram
-	for _, d := range []time.Duration{-1, 0, time.Millisecond, time.Millisecond + 1, 10 * time.Millisecond, 600 * time.Second, 601 * time.Second, time.Hour} {
-		h.observe(d)
-	}
-	last := len(h.counts) - 1
-	for i, n := range h.counts {
-		if want := map[int]uint64{0: 3, 1: 2, last - 1: 1, last: 2}[i]; n != want {
-			t.Errorf("bucket %d has %d, want %d", i, n, want)
-		}
-	}
-}
-
 func TestCountingDoesNotAllocate(t *testing.T) {
 	m := newMetrics()
 	m.configure(config.Models{"alpha": {}})

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"example.com/scheduler"
+	"example.com/scheduler/examples/internal/exposition"
 )
 
 // poolStatus is a pool of the budget and what fills it.
@@ -56,15 +57,15 @@ func (m *model) takes(pool string) int64 {
 }
 
 // writePools writes how full the pools are.
-func writePools(e *exposition, pools []poolStatus) {
-	e.begin("gauge", "modelproxy_pool_capacity", "How much there is of a pool of the budget.")
+func writePools(e *exposition.Text, pools []poolStatus) {
+	e.Begin("gauge", "modelproxy_pool_capacity", "How much there is of a pool of the budget.")
 	for _, p := range pools {
-		e.sample(float64(p.Capacity), "pool", p.Pool)
+		e.Sample(float64(p.Capacity), "pool", p.Pool)
 	}
-	e.begin("gauge", "modelproxy_pool_used", "How much a model takes of a pool.")
+	e.Begin("gauge", "modelproxy_pool_used", "How much a model takes of a pool.")
 	for _, p := range pools {
 		for _, m := range p.Models {
-			e.sample(float64(m.Takes), "pool", p.Pool, "model", m.Model)
+			e.Sample(float64(m.Takes), "pool", p.Pool, "model", m.Model)
 		}
 	}
 }

@@ -1,4 +1,5 @@
-package main
+// Package exposition writes metrics in the text format of Prometheus, version 0.0.4.
+package exposition
 
 import (
 	"bytes"
@@ -9,29 +10,29 @@ import (
 	"time"
 )
 
-// exposition writes metrics as Prometheus reads them: its text format, version
-// 0.0.4. A family is written whole before the next one begins.
-type exposition struct {
+// Text is metrics as Prometheus reads them. A family is written whole before the next one
+// begins. The zero value is empty.
+type Text struct {
 	bytes.Buffer
 	family string // the present one
 }
 
-// begin starts a family. Kind is counter, gauge or histogram; help is one
+// Begin starts a family. Kind is counter, gauge or histogram; help is one
 // line without a backslash.
-func (e *exposition) begin(kind, family, help string) {
+func (e *Text) Begin(kind, family, help string) {
 	e.family = family
 	e.WriteString("# HELP " + family + " " + help + "\n")
 	e.WriteString("# TYPE " + family + " " + kind + "\n")
 }
 
-// sample writes one value of the present family. Labels are names and values in
+// Sample writes one value of the present family. Labels are names and values in
 // turn.
-func (e *exposition) sample(value float64, labels ...string) {
+func (e *Text) Sample(value float64, labels ...string) {
 	e.line("", value, labels)
 }
 
-// histogram writes what h has counted as samples of the present family.
-func (e *exposition) histogram(h *histogram, labels ...string) {
+// Histogram writes what h has counted as samples of the present family.
+func (e *Text) Histogram(h *Histogram, labels ...string) {
 	total := uint64(0)
 	for i, n := range h.counts {
 		total += n
@@ -45,7 +46,7 @@ func (e *exposition) histogram(h *histogram, labels ...string) {
 	e.line("_count", float64(total), labels)
 }
 
-func (e *exposition) line(suffix string, value float64, labels []string) {
+func (e *Text) line(suffix string, value float64, labels []string) {
 	e.WriteString(e.family + suffix)
 	separator := "{"
 	for i := 0; i < len(labels); i += 2 {
@@ -68,14 +69,14 @@ func number(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 // is one more.
 var bounds = [...]float64{.001, .01, .1, .5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600}
 
-// histogram counts times by length.
-type histogram struct {
+// Histogram counts times by length.
+type Histogram struct {
 	counts [len(bounds) + 1]uint64
 	sum    float64
 }
 
-// observe counts d.
-func (h *histogram) observe(d time.Duration) {
+// Observe counts d.
+func (h *Histogram) Observe(d time.Duration) {
 	i, _ := slices.BinarySearch(bounds[:], d.Seconds())
 	h.counts[i]++
 	h.sum += d.Seconds()
