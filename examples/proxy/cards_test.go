@@ -110,6 +110,7 @@ func twoCards(t *testing.T) (file, ledger string) {
 
 // TestTwoCards: nothing that fits is evicted, and no card ever has more on it than fits.
 func TestTwoCards(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	file, ledger := twoCards(t)
 	p := startProxyProcess(t, "-config", file)
 	client := newClient(t)

@@ -37,7 +37,8 @@ type devtoolsMessage struct {
 }
 
 // startBrowser starts a browser for the time of the test, which is skipped if
-// there is none.
+// there is none. A browser takes seconds, so such tests run beside each other, once those
+// are over that look at all processes.
 func startBrowser(t *testing.T) *browser {
 	if testing.Short() {
 		t.Skip("a browser takes seconds to start")
@@ -46,6 +47,7 @@ func startBrowser(t *testing.T) *browser {
 	if err != nil {
 		t.Skip("no chromium here: the status page is not tested")
 	}
+	t.Parallel()
 	fromUs, to, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

@@ -61,6 +61,7 @@ func early(w http.ResponseWriter, r *http.Request) {
 // TestNoSmuggling: what follows the beginning of a body that was answered early is
 // never taken for a request.
 func TestNoSmuggling(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	f := newFrontTest(t, oneModel(nil), early, false)
 	keyed := newFrontTest(t, oneModel(func(c *config.Config, m *config.Model) {
 		c.Keys = []config.Key{{Name: "one", Key: "sesame"}}
@@ -162,6 +163,7 @@ func TestConnectionsAreKept(t *testing.T) {
 // it on the same connection. Each waits a moment, so that its body is watched while the
 // request is on its way.
 func TestKeptConnectionsWork(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	f := newFrontTest(t, oneModel(nil), echo, true)
 	conn, r := f.rawRequest("")
 	for i := range 300 {
@@ -245,6 +247,7 @@ func TestBrokenBody(t *testing.T) {
 // TestRefusedWithoutBody: a refused request whose body never comes is answered and
 // closed, and the end of the server does not wait for it.
 func TestRefusedWithoutBody(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	f := newFrontTest(t, oneModel(nil), echo, false)
 	server := newServer(f.front, slog.New(slog.DiscardHandler))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -281,6 +284,7 @@ func TestRefusedWithoutBody(t *testing.T) {
 // TestReaderWhoStops: a client that does not read is cut off, one that reads
 // gets all of a long answer.
 func TestReaderWhoStops(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	ended := make(chan error, 1)
 	const length = 64 << 20 // More than the buffers on the way.
 	f := newFrontTest(t, oneModel(nil), func(w http.ResponseWriter, r *http.Request) {

@@ -201,6 +201,7 @@ func (p *proxyProcess) killWhen(client *http.Client, busy func(statusAnswer) boo
 // until it is served. At the end nothing waits, nothing is in flight, and nothing is
 // left.
 func TestEndToEnd(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	var callers sync.WaitGroup
 	t.Cleanup(callers.Wait) // After the proxy has ended, if the test fails early.
 	p := startProxyProcess(t)
@@ -274,6 +275,7 @@ func TestEndToEnd(t *testing.T) {
 
 // TestPrintedLinesWork does what the curl lines say that the proxy prints.
 func TestPrintedLinesWork(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	p := startProxyProcess(t)
 	client := newClient(t)
 	tried := 0
@@ -467,6 +469,7 @@ func TestStartHangs(t *testing.T) {
 // TestLog: what models print is in the log only if it is asked for, and every line of a
 // log as JSON is JSON.
 func TestLog(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	for _, c := range []struct {
 		args   []string
 		output bool

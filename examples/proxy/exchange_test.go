@@ -132,6 +132,7 @@ func idleServer(t *testing.T, size int64, half bool) (address string, answered *
 // TestStaleConnection: a model that closes an idle connection at the moment when it is
 // used again gets the request on another one, once, if its body is short.
 func TestStaleConnection(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	for _, c := range []struct {
 		name, method, body string
 		size               int64
@@ -235,6 +236,7 @@ func TestFreshConnectionIsNotTriedAgain(t *testing.T) {
 // TestStrangeAnswers: whatever a model answers, its caller gets one answer, with the
 // header that the proxy gives it.
 func TestStrangeAnswers(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	for _, c := range []struct {
 		name, answer string
 		status       int

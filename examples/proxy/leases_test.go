@@ -151,6 +151,7 @@ func TestLeaseHeader(t *testing.T) {
 // TestIdleWebsocket: it is cut once another request has waited for its model's room, or
 // its slot, for the grace; not while nobody waits.
 func TestIdleWebsocket(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	f := newFrontTest(t, oneModel(func(c *config.Config, m *config.Model) {
 		c.Queue.WebsocketGrace = config.Duration(100 * time.Millisecond)
 		m.Concurrency = 1

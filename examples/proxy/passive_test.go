@@ -131,6 +131,7 @@ func TestSays(t *testing.T) {
 // TestBusyModel: a model that works on after its answer is not evicted until it says that
 // it is done, or cannot say anything, or has been busy for too long.
 func TestBusyModel(t *testing.T) {
+	t.Parallel()           // It mostly waits.
 	var works atomic.Value // what the model says
 	works.Store(`{"running": 0}`)
 	var asked atomic.Int64

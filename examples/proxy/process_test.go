@@ -283,6 +283,7 @@ func TestReadyByConnect(t *testing.T) {
 // A server may take any time for its answer, as long as it comes before the load has
 // taken too long.
 func TestReadyAfterSlowAnswer(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-time.After(3 * time.Second): // Longer than it takes to give up on a connection.
