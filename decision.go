@@ -72,8 +72,14 @@ func (b *block) note(reason WaitReason, on ...string) {
 
 // wait makes v say that the requests wait on one model.
 func (v *verdict) wait(f *FIFO, reason WaitReason, model string) {
-	f.scratch.on = append(f.scratch.on[:0], model)
-	v.action, v.reason, v.models = waits, reason, f.scratch.on
+	v.action = waits
+	v.because(f, reason, model)
+}
+
+// because notes in v why the requests wait, and a copy of the models that they wait on.
+func (v *verdict) because(f *FIFO, reason WaitReason, on ...string) {
+	f.scratch.on = append(f.scratch.on[:0], on...)
+	v.reason, v.models = reason, f.scratch.on
 }
 
 // refuse makes v say that the requests get an error.
@@ -121,8 +127,7 @@ func (f *FIFO) decide(m *model, arrival uint64, s sight, v *verdict) {
 	if !f.servable(m, s, evict) {
 		f.decideSwap(m, evict, s, v)
 		if !slot && v.action != starts {
-			f.scratch.on = append(f.scratch.on[:0], m.name)
-			v.reason, v.models = WaitSlots, f.scratch.on
+			v.because(f, WaitSlots, m.name)
 		}
 		return
 	}
@@ -156,8 +161,7 @@ func (f *FIFO) decideSwap(m *model, evict []string, s sight, v *verdict) {
 		v.cancel(f.unwanted(&i, on))
 	}
 	if r := f.reservations.of(m.name); r != nil {
-		f.scratch.on = append(f.scratch.on[:0], on...)
-		v.models = f.scratch.on
+		v.because(f, reason, on...)
 		f.scratch.plan = f.present(r.evict, f.scratch.plan[:0])
 		i.evict = f.scratch.plan
 		switch reason, on := f.obstacle(&i); {
