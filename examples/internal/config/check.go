@@ -38,9 +38,16 @@ func (c *Config) fill() {
 	c.Queue.WebsocketGrace = cmp.Or(c.Queue.WebsocketGrace, Seconds(300))
 	c.aliases = make(map[string]string)
 	secretEnv := c.secretEnv()
+	if c.Kubernetes != nil {
+		c.Kubernetes.fill()
+	}
 	for name, m := range c.Models {
 		m.secretEnv = secretEnv
-		m.URL = cmp.Or(m.URL, "http://127.0.0.1:${PORT}")
+		if m.IsPod() {
+			m.fillPort()
+		} else {
+			m.URL = cmp.Or(m.URL, "http://127.0.0.1:${PORT}")
+		}
 		if m.Remote() {
 			m.Health = cmp.Or(m.Health, NoHealth)
 		}
@@ -75,16 +82,14 @@ func (c *Config) secretEnv() (names []string) {
 	return slices.Compact(names)
 }
 
-// anchor makes each relative dir one that begins in the folder of file.
+// anchor makes each relative path one that begins in the folder of file.
 func (c *Config) anchor(file string) {
+	folder := filepath.Dir(file)
 	for _, m := range c.Models {
-		if m.Dir == "" || filepath.IsAbs(m.Dir) {
-			continue
-		}
-		m.Dir = filepath.Join(filepath.Dir(file), m.Dir)
-		if abs, err := filepath.Abs(m.Dir); err == nil {
-			m.Dir = abs
-		}
+		m.Dir = anchored(folder, m.Dir)
+	}
+	if c.Kubernetes != nil {
+		c.Kubernetes.anchor(folder)
 	}
 }
 
@@ -94,6 +99,9 @@ func (c *Config) check() []fault {
 	k.checkListen()
 	notNegative(k, nil, "drainTimeout", c.DrainTimeout)
 	k.checkKeys()
+	if k.Kubernetes != nil {
+		k.checkKubernetes(place{"kubernetes"}, k.Kubernetes)
+	}
 	if len(c.Models) == 0 {
 		k.fault(place{"models"}, "there is no model")
 	}
@@ -216,8 +224,14 @@ func (k *checker) checkSecret(at place, field, key string) {
 
 func (k *checker) checkModel(at place, name string, m *Model) {
 	k.checkName(at, name)
-	k.checkCommands(at, name, m)
-	k.checkURL(at, name, m)
+	k.checkKind(at, m)
+	if m.IsPod() {
+		k.checkPod(at, name, m)
+	} else {
+		k.checkCommands(at, name, m)
+		k.checkURL(at, name, m)
+	}
+	k.checkPaths(at, m)
 	if m.APIKeyEnv != "" {
 		k.checkSecret(at, "apiKeyEnv", os.Getenv(m.APIKeyEnv))
 	}
@@ -289,6 +303,10 @@ func (k *checker) checkURL(at place, name string, m *Model) {
 	if _, err := m.Address(vars); err != nil {
 		k.fault(at.in("url"), "%v", err)
 	}
+}
+
+// checkPaths checks the paths that m answers.
+func (k *checker) checkPaths(at place, m *Model) {
 	if _, err := url.ParseRequestURI(m.Health); m.Health != NoHealth && (err != nil || m.Health[0] != '/') {
 		k.fault(at.in("health"), `must be a path such as "/health", or "none"`)
 	}

@@ -130,7 +130,7 @@ func keyOf(m map[string]string, value string) (key string, has bool) {
 }
 
 func (k *checker) checkBudget(at place) {
-	if len(k.Budget.Capacity) == 0 {
+	if len(k.Budget.Capacity)+len(k.Budget.FromNodes) == 0 {
 		k.fault(at.in("capacity"), "there is no pool")
 	}
 	for _, pool := range slices.Sorted(maps.Keys(k.Budget.Capacity)) {
@@ -141,18 +141,23 @@ func (k *checker) checkBudget(at place) {
 			k.fault(at.in("capacity").in(pool), "must not be 0")
 		}
 	}
+	k.checkFromNodes(at.in("fromNodes"))
 	for _, name := range slices.Sorted(maps.Keys(k.Budget.Models)) {
 		here := at.in("models").in(name)
 		k.checkIsModel(here, name)
 		k.checkFootprint(here, name, k.Budget.Models[name])
+		k.checkUser(here, name, k.Budget.Models[name])
 	}
 	if k.Budget.Default != nil {
 		k.checkFootprint(at.in("default"), "", k.Budget.Default)
-		return
 	}
 	for _, name := range slices.Sorted(maps.Keys(k.Models)) {
-		if k.Budget.Models[name] == nil && !k.Models[name].Remote() {
+		switch {
+		case k.Budget.Models[name] != nil || k.Models[name].Remote():
+		case k.Budget.Default == nil:
 			k.fault(at.in("models"), "there is nothing about %q, and no default", Shorten(name))
+		default:
+			k.checkUser(at.in("default"), name, k.Budget.Default)
 		}
 	}
 }
@@ -161,13 +166,29 @@ func (k *checker) checkFootprint(at place, model string, f *Footprint) {
 	notNegative(k, at, "reload", f.Reload)
 	for i, p := range f.Placements {
 		here := at.in("placements").in(i)
+		k.checkPlaced(here, p)
 		for _, pool := range slices.Sorted(maps.Keys(p.Takes)) {
+			if k.Budget.FromNodes[pool] != nil {
+				continue
+			}
 			if has, ok := k.Budget.Capacity[pool]; !ok {
-				k.fault(here.in(pool), "there is no such pool%s", didYouMean(pool, k.Budget.Capacity))
+				k.fault(here.in(pool), "there is no such pool%s", didYouMean(pool, k.Budget.pools()))
 			} else if p.Takes[pool] > has {
 				k.fault(here.in(pool), "is %v, but the pool has only %v", p.Takes[pool], has)
 			}
 		}
 		k.checkEnv(here.in("env"), p.Env, map[string]string{"PORT": "1", "MODEL": model, "PLACEMENT": "0"})
 	}
+}
+
+// pools returns what placements may name.
+func (b *Budget) pools() map[string]bool {
+	all := make(map[string]bool)
+	for pool := range b.Capacity {
+		all[pool] = true
+	}
+	for entry := range b.FromNodes {
+		all[entry] = true
+	}
+	return all
 }

@@ -31,16 +31,21 @@ type Config struct {
 	DrainTimeout Duration `json:"drainTimeout"` // how long requests in flight may go on at the end; "30s"
 	Preload      []string `json:"preload"`      // models to load at the start, in this order
 
+	Kubernetes *Kubernetes `json:"kubernetes"` // where the pods of models run; nil: there are none
+
 	aliases map[string]string // alias to model, set by fill
 }
 
 // Model is one model.
 type Model struct {
-	Command     []string          `json:"command"`     // none: the model is elsewhere, at URL; "${PORT}", "${MODEL}" and "${PLACEMENT}" are replaced in every word
+	Command     []string          `json:"command"`     // none: the model is a pod, or elsewhere at URL; "${PORT}", "${MODEL}" and "${PLACEMENT}" are replaced in every word
 	StopCommand []string          `json:"stopCommand"` // run instead of SIGTERM; "${PID}" too
 	Env         map[string]string `json:"env"`         // added to the environment of the proxy; replaced as in command
 	Dir         string            `json:"dir"`         // working directory; relative to the folder of the file
 	URL         string            `json:"url"`         // where it answers; "http://127.0.0.1:${PORT}"
+	Pod         Template          `json:"pod"`         // the model is a pod; replaced as in command. In a file, podFile may name another one that has it
+	Port        string            `json:"port"`        // name of the container port where it answers; the only one
+	Service     string            `json:"service"`     // name of a Service to send requests to; replaced as in command; the pod itself
 	APIKeyEnv   string            `json:"apiKeyEnv"`   // environment variable whose value it wants as bearer token
 	Health      string            `json:"health"`      // path that answers 200 when ready, or NoHealth; "/health"
 	LoadTimeout Duration          `json:"loadTimeout"` // "5m"
@@ -163,8 +168,8 @@ func (c *Config) Resolve(name string) (model string, ok bool) {
 	return model, ok
 }
 
-// Remote reports whether m, whose defaults are filled in, has no process here: a url
-// without ${PORT}, and no command.
+// Remote reports whether m, whose defaults are filled in, is neither a process here nor a
+// pod: a url without ${PORT}, and no command.
 func (m *Model) Remote() bool {
-	return len(m.Command) == 0 && !strings.Contains(m.URL, "${PORT}")
+	return !m.IsPod() && len(m.Command) == 0 && !strings.Contains(m.URL, "${PORT}")
 }

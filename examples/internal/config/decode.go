@@ -19,6 +19,10 @@ func (d *document) decode(n *node, v reflect.Value) {
 		d.decodeText(n, t)
 		return
 	}
+	if v.Type() == reflect.TypeFor[Template]() {
+		d.decodeTemplate(n, v)
+		return
+	}
 	switch v.Kind() {
 	case reflect.Struct:
 		d.decodeStruct(n, v)
@@ -46,7 +50,7 @@ func (d *document) decode(n *node, v reflect.Value) {
 // wrong tells that n is not what it must be.
 func (d *document) wrong(n *node, must, is string) {
 	n.broken = true
-	d.fault(n.place(), n.start, "%s, not %s", must, is)
+	n.file().fault(n.place(), n.start, "%s, not %s", must, is)
 }
 
 func (d *document) decodeText(n *node, t encoding.TextUnmarshaler) {
@@ -88,7 +92,7 @@ func (d *document) decodeStruct(n *node, v reflect.Value) {
 		} else if hasOthers {
 			d.decodeMember(name, member, v.Field(others))
 		} else {
-			d.fault(member.place(), member.start, "unknown field%s", didYouMean(name, fields))
+			member.file().fault(member.place(), member.start, "unknown field%s", didYouMean(name, fields))
 		}
 	}
 }

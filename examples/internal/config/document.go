@@ -30,19 +30,19 @@ func Parse(file string, data []byte) (*Config, error) {
 	d := &document{name: file, data: data}
 	c := new(Config)
 	if root := d.read(); root != nil {
+		d.include(root)
 		d.spread(root)
 		d.decode(root, reflect.ValueOf(c).Elem())
 		c.fill()
 		c.anchor(file)
 		for _, f := range c.check() {
 			if n, rest, broken := root.find(f.at); !broken {
-				f.at, f.offset = append(n.place(), rest...), n.start // It may be in defaults.
-				d.faults = append(d.faults, f)
+				n.file().fault(append(n.place(), rest...), n.start, "%s", f.text) // It may be in defaults, or in another file.
 			}
 		}
 	}
-	if len(d.faults) > 0 {
-		return nil, d.err()
+	if err := d.err(); err != nil {
+		return nil, err
 	}
 	return c, nil
 }
@@ -50,9 +50,10 @@ func Parse(file string, data []byte) (*Config, error) {
 // node is one value of a file.
 type node struct {
 	parent *node
-	key    any // in parent: a string, or an index
-	start  int // offset of it or, in an object, of its key
-	value  any // map[string]*node, []*node, string, json.Number, bool, nil
+	in     *document // of a node without a parent
+	key    any       // in parent: a string, or an index
+	start  int       // offset of it or, in an object, of its key
+	value  any       // map[string]*node, []*node, string, json.Number, bool, nil
 	broken bool
 }
 
@@ -62,6 +63,14 @@ func (n *node) place() place {
 		return nil
 	}
 	return n.parent.place().in(n.key)
+}
+
+// file returns the file that n is in.
+func (n *node) file() *document {
+	for n.parent != nil {
+		n = n.parent
+	}
+	return n.in
 }
 
 // find returns the node at p or, if there is none, the last one on the way to it and
@@ -110,6 +119,9 @@ type document struct {
 	data   []byte
 	dec    *json.Decoder
 	faults []fault
+
+	included      []*document // files that it names
+	includedBytes int
 }
 
 func (d *document) fault(at place, offset int, format string, args ...any) {
@@ -123,7 +135,7 @@ func (d *document) read() *node {
 	}
 	d.dec = json.NewDecoder(bytes.NewReader(d.data))
 	d.dec.UseNumber()
-	root := &node{start: d.begin()}
+	root := &node{in: d, start: d.begin()}
 	if !d.Value(root, 0) {
 		return nil
 	}

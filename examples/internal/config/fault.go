@@ -61,22 +61,29 @@ func plainWord(s string) bool {
 	return s != "" && s == Shorten(s) && !strings.ContainsFunc(s, other)
 }
 
-// err tells the faults in the order of the file.
+// err tells the faults of d in its order, and then those of the files that it names. It
+// is nil if there are none.
 func (d *document) err() error {
+	var errs []error
+	for _, file := range append([]*document{d}, d.included...) {
+		for _, f := range file.ordered() {
+			errs = append(errs, fmt.Errorf("%s:%d: %w", file.name, file.line(f.offset), f))
+		}
+	}
+	if more := len(errs) - maxFaults; more > 0 {
+		errs = append(errs[:maxFaults], fmt.Errorf("%s: and %d more", d.name, more))
+	}
+	return errors.Join(errs...)
+}
+
+// ordered returns the faults of d alone, each once: all models have those of defaults.
+func (d *document) ordered() []fault {
 	slices.SortStableFunc(d.faults, func(a, b fault) int {
 		return cmp.Or(cmp.Compare(a.offset, b.offset), cmp.Compare(a.text, b.text))
 	})
-	d.faults = slices.CompactFunc(d.faults, func(a, b fault) bool { // Each model has the faults of defaults.
+	return slices.CompactFunc(d.faults, func(a, b fault) bool {
 		return a.offset == b.offset && a.Error() == b.Error()
 	})
-	var errs []error
-	for _, f := range d.faults[:min(len(d.faults), maxFaults)] {
-		errs = append(errs, fmt.Errorf("%s:%d: %w", d.name, d.line(f.offset), f))
-	}
-	if more := len(d.faults) - maxFaults; more > 0 {
-		errs = append(errs, fmt.Errorf("%s: and %d more", d.name, more))
-	}
-	return errors.Join(errs...)
 }
 
 // didYouMean proposes the name among known that is most like the unknown one, if

@@ -19,9 +19,12 @@ type Sets struct {
 
 // Budget is how much there is, and what models take of it: see [scheduler.Budget].
 type Budget struct {
-	Capacity map[string]Size       `json:"capacity"` // by pool
-	Models   map[string]*Footprint `json:"models"`   // by name
-	Default  *Footprint            `json:"default"`  // of all others
+	Capacity  map[string]Size       `json:"capacity"`  // by pool
+	FromNodes map[string]*NodePools `json:"fromNodes"` // further pools, of the cluster; see [Config.WithNodes]
+	Models    map[string]*Footprint `json:"models"`    // by name
+	Default   *Footprint            `json:"default"`   // of all others
+
+	declared *Budget // what this was made of by WithNodes; nil: this is as the file has it
 }
 
 // Footprint is what a model takes: see [scheduler.Footprint].
@@ -29,6 +32,8 @@ type Footprint struct {
 	Placements []Placement `json:"placements"` // the best one first
 	Reload     Duration    `json:"reload"`     // what it costs to load it again; 1 s
 	Pinned     bool        `json:"pinned"`
+
+	nowhere string // why it has no placement at the moment, set by WithNodes
 }
 
 // Placement is what a model takes in one of the ways to place it, and how its process is
@@ -36,6 +41,7 @@ type Footprint struct {
 type Placement struct {
 	Takes map[string]Size   `json:"*"`   // by pool
 	Env   map[string]string `json:"env"` // comes before that of the model
+	Name  string            // what ${PLACEMENT} is, set by WithNodes; "": its index
 }
 
 // Policy is the part of a configuration that says which models run together. At most one
@@ -69,8 +75,12 @@ func (p Policy) Planner(ready func(model string) bool) (scheduler.Planner, error
 }
 
 // Policy returns the policy of c. Remote models that it does not name take no memory here,
-// so they stop nobody and stay.
+// so they stop nobody and stay. As long as [Config.WithNodes] has not told which nodes
+// there are, there are none.
 func (c *Config) Policy() Policy {
+	if c.Budget != nil && c.Budget.declared == nil {
+		c = c.WithNodes(nil)
+	}
 	named := c.named()
 	var apart, alone []string
 	for _, name := range slices.Sorted(maps.Keys(c.Models)) {
@@ -205,11 +215,15 @@ func (c *Config) placements(model string) []Placement {
 	if c.Budget == nil {
 		return nil
 	}
-	f := c.Budget.Models[model]
-	if f == nil && !c.Models[model].Remote() {
-		f = c.Budget.Default
+	return cmp.Or(c.footprintOf(model), new(Footprint)).ways()
+}
+
+// footprintOf returns what the budget says of a model, nil if it says nothing.
+func (c *Config) footprintOf(model string) *Footprint {
+	if f := c.Budget.Models[model]; f != nil || c.Models[model] == nil || c.Models[model].Remote() {
+		return f
 	}
-	return cmp.Or(f, new(Footprint)).ways()
+	return c.Budget.Default
 }
 
 // ways returns the placements of f, one that takes nothing if there are none.
@@ -245,7 +259,7 @@ func (m *Model) Placed(placement int) *Model {
 func (m *Model) Vars(name string) map[string]string {
 	vars := map[string]string{"MODEL": name}
 	if len(m.placements) > 0 {
-		vars["PLACEMENT"] = strconv.Itoa(m.placement)
+		vars["PLACEMENT"] = cmp.Or(m.placements[m.placement].Name, strconv.Itoa(m.placement))
 	}
 	return vars
 }

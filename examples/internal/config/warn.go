@@ -19,6 +19,9 @@ func (c *Config) Warnings() (all []string) {
 	if c.MaxBody > c.MaxHeld {
 		warn(place{"maxBody"}, "is %v, but a request of more than maxHeld, which is %v, is refused whenever it has to wait", c.MaxBody, c.MaxHeld)
 	}
+	if c.Kubernetes != nil && !slices.ContainsFunc(slices.Collect(maps.Values(c.Models)), (*Model).IsPod) {
+		warn(place{"kubernetes"}, "no model has a pod")
+	}
 	named := c.named()
 	for _, name := range slices.Sorted(maps.Keys(c.Models)) {
 		m, at := c.Models[name], place{"models", name}
