@@ -58,7 +58,7 @@ warning: listen: is open to other machines, and there are no keys: whoever reach
 	}
 	t.Setenv("PROXY_KEY_OFFICE", "xyzzy1")
 	t.Setenv("PROXY_KEY_BATCH", "xyzzy2")
-	for _, example := range []string{"remote", "llama-server", "vllm", "whisper"} {
+	for _, example := range []string{"remote", "llama-server", "vllm", "whisper", "kubernetes"} {
 		var stdout bytes.Buffer
 		if code := proxyMain([]string{"-check", "-config", "../internal/config/testdata/" + example + ".json"}, &stdout, os.Stderr, nil); code != 0 || strings.Contains(stdout.String(), "warning") {
 			t.Errorf("%s: exit code %d, %s", example, code, &stdout)

@@ -42,7 +42,7 @@ func (k *checker) checkKind(at place, m *Model) {
 func (k *checker) checkPod(at place, name string, m *Model) {
 	here := at.in("pod")
 	pod := m.podTemplate(name, func(rest place, err error) {
-		k.fault(append(here, rest...), "%v", err)
+		k.fault(here.then(rest), "%v", err)
 	})
 	k.checkStrings(here, pod)
 	k.checkObject(here, pod)
@@ -174,7 +174,7 @@ func (k *checker) checkPort(at place, m *Model) {
 	var names []string
 	for _, p := range ports {
 		if p.number < 1 || p.number > 1<<16-1 {
-			k.fault(append(at.in("pod"), p.at.in("containerPort")...), "must be a number from 1 to 65535")
+			k.fault(at.in("pod").then(p.at).in("containerPort"), "must be a number from 1 to 65535")
 		}
 		if p.name == m.Port {
 			called++

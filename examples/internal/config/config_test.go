@@ -152,17 +152,18 @@ func TestValidOrigin(t *testing.T) {
 func TestConfigFiles(t *testing.T) {
 	t.Setenv("PROXY_KEY_OFFICE", "xyzzy1")
 	t.Setenv("PROXY_KEY_BATCH", "xyzzy2")
-	files, err := filepath.Glob("testdata/*.json")
+	t.Chdir("testdata")
+	files, err := filepath.Glob("*.json")
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)
 	}
 	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".json"), func(t *testing.T) {
+		t.Run(strings.TrimSuffix(file, ".json"), func(t *testing.T) {
 			data, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = Parse(filepath.Base(file), data)
+			_, err = Parse(file, data)
 			compareGolden(t, strings.TrimSuffix(file, ".json")+".err", errorText(err))
 			for _, secret := range []string{"xyzzy", "abra", "hokus", "simsala", "12345"} {
 				if strings.Contains(errorText(err), secret) {
@@ -434,6 +435,8 @@ func FuzzConfig(f *testing.F) {
 		f.Add(data)
 	}
 	f.Add([]byte(minimal(`, "ttl": 0.1, "aliases": [], "env": {}, "dir": "x"`)))
+	f.Add([]byte(podFile(`"pod": ` + aPod + `, "port": "", "service": "${MODEL}"`)))
+	f.Add([]byte(podFile(`"podFile": "a.json"`)))
 	f.Setenv("PROXY_KEY_OFFICE", "xyzzy1")
 	f.Setenv("PROXY_KEY_BATCH", "xyzzy2")
 	f.Fuzz(func(t *testing.T, data []byte) {

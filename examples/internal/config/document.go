@@ -37,7 +37,7 @@ func Parse(file string, data []byte) (*Config, error) {
 		c.anchor(file)
 		for _, f := range c.check() {
 			if n, rest, broken := root.find(f.at); !broken {
-				n.file().fault(append(n.place(), rest...), n.start, "%s", f.text) // It may be in defaults, or in another file.
+				n.file().fault(n.place().then(rest), n.start, "%s", f.text) // It may be in defaults, or in another file.
 			}
 		}
 	}

@@ -33,6 +33,9 @@ type place []any
 // in returns the place of a part of p.
 func (p place) in(key any) place { return append(slices.Clip(p), key) }
 
+// then returns the place that is at rest in p.
+func (p place) then(rest place) place { return append(slices.Clip(p), rest...) }
+
 // String writes p as models.alpha.command[0], with keys that are not plain words as
 // models["a.b"].
 func (p place) String() string {

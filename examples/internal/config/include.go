@@ -38,8 +38,10 @@ func (d *document) includeInto(model *node, files map[string]*document) {
 	delete(members, "podFile")
 	name, ok := file.value.(string)
 	switch {
-	case !ok || name == "":
+	case !ok:
 		d.wrong(file, "must be the path of a file", file.kind())
+	case name == "":
+		d.wrong(file, "must be the path of a file", "empty")
 	case members["pod"] != nil:
 		d.fault(file.place(), file.start, "cannot be there beside pod")
 		return

@@ -139,9 +139,12 @@ func (b *Budget) withNodes(amounts map[string]map[string]int64, models int) *Bud
 // poolOf returns the name of the pool of a place.
 func poolOf(entry, place string) string { return entry + "/" + place }
 
-// expanded returns f with the placements that there are in n. If there are none, it has
+// expanded returns f with the placements that there are in b. If there are none, it has
 // one that takes nothing, and says why.
 func (b *Budget) expanded(f *Footprint, amounts map[string]map[string]int64) *Footprint {
+	if !slices.ContainsFunc(f.Placements, func(p Placement) bool { return b.entries(p) != nil }) {
+		return f // The same, so that no process that is placed by it seems to be another one.
+	}
 	own := &Footprint{Reload: f.Reload, Pinned: f.Pinned}
 	var missing []string
 	for i, p := range f.Placements {

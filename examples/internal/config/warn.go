@@ -34,6 +34,9 @@ func (c *Config) Warnings() (all []string) {
 		if strings.Contains(m.URL, "${PORT}") && !m.tellsPort() {
 			warn(at, "the process is not told ${PORT}, at which url expects it")
 		}
+		if m.IsPod() {
+			c.warnPod(at, name, m, warn)
+		}
 	}
 	return all
 }
