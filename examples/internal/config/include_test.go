@@ -108,7 +108,7 @@ func TestPodFileErrors(t *testing.T) {
 	const policy = `must be "Never", or left out: the proxy itself starts a model again that has ended, when somebody asks for it`
 	const unknown = `${NODE} is not known here; known: MODEL; "$${" stands for a plain "${"`
 	for _, tt := range []struct{ text, err string }{
-		{`{"podFile": "broken.json"}`, `broken.json:2: spec: ',' cannot stand here`},
+		{`{"podFile": "broken.json"}`, `broken.json:2: spec: a comma too many before this`},
 		{`{"podFile": "twice.json"}`, `twice.json:4: spec.hostname: is in line 3 already`},
 		{`{"podFile": "list.json"}`, `list.json:2: must be an object, not a list`},
 		{`{"podFile": "wrong.json"}`, "wrong.json:3: spec.restartPolicy: " + policy + "\nwrong.json:4: spec.hostname: " + unknown},
