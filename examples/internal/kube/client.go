@@ -42,6 +42,7 @@ const (
 type Client struct {
 	prefix    string // scheme, host, and path if there is one
 	namespace string
+	limit     int64      // bytes of an answer
 	token     *tokenFile // nil: none
 	log       *slog.Logger
 	dial      func() *http.Client         // makes a client that shares no connection with others
@@ -59,7 +60,7 @@ func New(cfg Config, log *slog.Logger) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kube: %w", err)
 	}
-	c := &Client{prefix: strings.TrimRight(cfg.Server, "/"), namespace: cfg.Namespace, log: log,
+	c := &Client{prefix: strings.TrimRight(cfg.Server, "/"), namespace: cfg.Namespace, limit: maxAnswer, log: log,
 		dial: identity(cfg).client, again: cfg.ClientCert != ""}
 	if cfg.TokenFile != "" {
 		if c.token, err = newTokenFile(cfg.TokenFile, log); err != nil {
@@ -211,10 +212,10 @@ func (c *Client) exchange(ctx context.Context, r call) error {
 		io.Copy(io.Discard, io.LimitReader(body, maxErrorBody)) // So that the connection can be used again.
 		return nil
 	}
-	text, err := io.ReadAll(io.LimitReader(body, maxAnswer+1))
+	text, err := io.ReadAll(io.LimitReader(body, c.limit+1))
 	switch {
-	case len(text) > maxAnswer:
-		return fmt.Errorf("the answer has more than %d bytes", maxAnswer)
+	case int64(len(text)) > c.limit:
+		return fmt.Errorf("the answer has more than %d bytes", c.limit)
 	case err != nil:
 		return &outage{fmt.Errorf("reading the answer: %w", err)}
 	}

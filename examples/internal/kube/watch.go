@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -57,14 +58,14 @@ func Watch[T Object](ctx context.Context, c *Client, path string, query url.Valu
 
 // watch is one call of [Watch].
 type watch[T Object] struct {
-	client  *Client
-	path    string
-	query   url.Values
-	handler Handler[T]
-	known   map[string]T // by namespace and name: what was put and not deleted
-	version string       // of the collection, up to which all is known; "": list first
-	pauses  pauses
-	failing bool // and that was logged
+	client   *Client
+	path     string
+	query    url.Values
+	handler  Handler[T]
+	known    map[string]T // by namespace and name: what was put and not deleted
+	version  string       // of the collection, up to which all is known; "": list first
+	pauses   pauses
+	failures int // since the last success
 }
 
 // list is a page of a collection.
@@ -99,31 +100,33 @@ func (w *watch[T]) round(ctx context.Context) error {
 // is no proof, as whoever may list need not be allowed to watch.
 func (w *watch[T]) succeeded() {
 	w.pauses.reset()
-	if w.failing {
+	if w.failures > 1 {
 		w.client.log.Info("watch works again", "path", w.path)
 	}
-	w.failing = false
+	w.failures = 0
 }
 
-// report logs the end of a round.
+// report logs the end of a round. A connection may be cut and a version forgotten at any
+// time; only if the next try fails too there is something to warn of, once.
 func (w *watch[T]) report(err error) {
-	switch {
-	case err == nil:
+	if err == nil {
 		w.client.log.Debug("watch ended", "path", w.path)
-	case w.failing || w.pauses.last == 0: // known, or the first one after a success
-		w.client.log.Debug("watch interrupted", "path", w.path, "err", err)
-	default:
-		w.failing = true
-		w.client.log.Warn("watch failed; trying again", "path", w.path, "err", err)
+		return
 	}
+	w.failures++
+	level := slog.LevelDebug
+	if w.failures == 2 {
+		level = slog.LevelWarn
+	}
+	w.client.log.Log(context.Background(), level, "watch failed; trying again", "path", w.path, "err", err)
 }
 
 // list reads the whole collection and tells what differs from what is known. If the list
 // takes so long that the server has lost its beginning, all is read again in one piece.
 func (w *watch[T]) list(ctx context.Context) error {
-	items, version, err := w.pages(ctx, strconv.Itoa(pageSize))
+	items, version, err := w.pages(ctx, pageSize)
 	if IsCode(err, http.StatusGone) {
-		items, version, err = w.pages(ctx, "")
+		items, version, err = w.pages(ctx, 0)
 	}
 	if err != nil {
 		return err
@@ -145,12 +148,9 @@ func (w *watch[T]) list(ctx context.Context) error {
 	return nil
 }
 
-// pages reads the collection, up to limit objects at a time.
-func (w *watch[T]) pages(ctx context.Context, limit string) (items []T, version string, err error) {
-	query := url.Values{"limit": {limit}}
-	if limit == "" {
-		query.Del("limit")
-	}
+// pages reads the collection, up to limit objects at a time; 0: all at once.
+func (w *watch[T]) pages(ctx context.Context, limit int) (items []T, version string, err error) {
+	query := url.Values{"limit": {strconv.Itoa(limit)}}
 	for {
 		var page list[T]
 		if err := w.client.try(ctx, call{method: http.MethodGet, path: w.at(query), out: &page}); err != nil {
