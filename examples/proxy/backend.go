@@ -10,8 +10,8 @@ import (
 )
 
 // backend is what a model is made of: a way to start it. A local process is the
-// first kind ([process]); a container or a machine elsewhere would be a further
-// file, and nothing else would change.
+// first kind ([process]), a model elsewhere the second ([remote]), a pod of a cluster
+// the third ([pod]).
 type backend interface {
 	// start begins one start of the model and returns without waiting until it is
 	// ready. An error means that nothing is left of the try. It is called by one
@@ -25,7 +25,7 @@ type backendFactory func(name string, cfg *config.Model, out *output, log *slog.
 // instance is one start of a model, until its end. Its methods may be called by
 // several goroutines at once.
 type instance interface {
-	// url is where it answers. It stays the same.
+	// url is where it answers: the same from ready on. Before that it may be empty.
 	url() *url.URL
 	// ready waits until the instance answers, and returns nil. It returns an error
 	// if the instance ends before that, takes longer than it may, or ctx ends; the
@@ -39,6 +39,22 @@ type instance interface {
 	// exited is closed when nothing is left of the instance: its memory is free.
 	exited() <-chan struct{}
 	// err says how it ended, with the model's name and what it said last. It is nil
-	// while exited is open.
+	// while exited is open, and it is no leaver that leaves.
 	err() error
+}
+
+// leaver is an instance that can come to its end without being asked while something is
+// left of it for some time, as a pod that its node evicts.
+type leaver interface {
+	instance
+	// leaving is closed when it can serve no more, at the latest before exited is.
+	leaving() <-chan struct{}
+}
+
+// leaving returns what is closed when inst can serve no more.
+func leaving(inst instance) <-chan struct{} {
+	if l, ok := inst.(leaver); ok {
+		return l.leaving()
+	}
+	return inst.exited()
 }

@@ -197,10 +197,10 @@ func (c *chaos) disturb(ctx context.Context, file string) {
 		case 2:
 			c.signal(r, syscall.SIGSTOP)
 		case 3:
-			_ = c.proxy.host.unload(ctx, model)
+			_ = c.proxy.service.(*standalone).unload(ctx, model)
 		case 4:
 			short, cancel := context.WithTimeout(ctx, time.Second)
-			_ = c.proxy.host.load(short, model)
+			_ = c.proxy.service.(*standalone).load(short, model)
 			cancel()
 		case 5:
 			os.WriteFile(file, chaosModels(c.t, worse[r.IntN(len(worse))]), 0o666)
@@ -228,7 +228,7 @@ func (c *chaos) signal(r *rand.Rand, s syscall.Signal) {
 func (c *chaos) mustBeQuiet() {
 	var s status
 	text := lastingly(func() string {
-		s = c.proxy.host.status()
+		s = c.proxy.service.(*standalone).status()
 		busy := len(s.Scheduler.Waiting) + len(s.Scheduler.Swaps)
 		for _, m := range s.Models {
 			busy += m.InFlight

@@ -30,6 +30,7 @@ var (
 	errNoPath       = errors.New("there is no such path")
 	errMethod       = errors.New("the path is there for other methods")
 	errModelFailed  = errors.New("the model has failed")
+	errStandby      = errors.New("another proxy has the lease, and answers")
 )
 
 // badRequest makes an error that is answered with 400.
@@ -65,6 +66,7 @@ var answers = []answer{
 	{errLeft, leftStatus, leftReason},
 	{errHeld, http.StatusTooManyRequests, "held"},
 	{errModelFailed, http.StatusBadGateway, "model_failed"},
+	{errStandby, http.StatusServiceUnavailable, "standby"},
 	{errNotLoaded, http.StatusServiceUnavailable, "not_loaded"},
 	{errLoop, http.StatusLoopDetected, "loop"},
 	{errSilent, http.StatusGatewayTimeout, "model_timeout"},

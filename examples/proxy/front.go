@@ -62,7 +62,9 @@ func newFront(h *host, address net.Addr, log *slog.Logger) http.Handler {
 	}
 	f.mux.HandleFunc("GET /v1/models", f.models)
 	f.mux.HandleFunc("GET /v1/models/{model...}", f.model)
-	f.mux.HandleFunc("GET /health", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "ok") })
+	for _, path := range []string{"GET /health", "GET /ready"} {
+		f.mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "ok") })
+	}
 	return f
 }
 
@@ -101,7 +103,7 @@ func (f *front) admit(w http.ResponseWriter, r *http.Request) {
 	if share(cfg, w, r) {
 		return
 	}
-	if r.URL.Path == "/health" && r.Method == http.MethodGet {
+	if (r.URL.Path == "/health" || r.URL.Path == "/ready") && r.Method == http.MethodGet {
 		f.mux.ServeHTTP(w, r)
 		return
 	}

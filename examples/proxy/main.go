@@ -194,12 +194,10 @@ type proxy struct {
 	options options
 	started *config.Config // what it was started with
 	log     *slog.Logger
-	host    *host
+	service service
 	server  *http.Server
 	address net.Addr
-	failed  chan error      // the server has ended by itself
-	ctx     context.Context // of loading models without being asked
-	cancel  context.CancelFunc
+	failed  chan error // the server has ended by itself
 }
 
 // startProxy starts a proxy with cfg. Once it returns, requests are accepted.
@@ -209,17 +207,18 @@ func startProxy(o options, cfg *config.Config, log *slog.Logger) (*proxy, error)
 		return nil, fmt.Errorf("%w; -listen HOST:PORT takes another address", err)
 	}
 	warn(log, cfg)
-	h, err := newHost(cfg, log, newBackend)
+	p := &proxy{options: o, started: cfg, log: log, address: listener.Addr(), failed: make(chan error, 1)}
+	if cfg.Kubernetes == nil {
+		p.service, err = newStandalone(cfg, p.address, log)
+	} else {
+		p.service, err = newReplica(cfg, p.address, log)
+	}
 	if err != nil {
 		listener.Close()
 		return nil, err
 	}
-	p := &proxy{options: o, started: cfg, log: log, host: h, address: listener.Addr(), failed: make(chan error, 1)}
-	p.server = newServer(newFront(h, listener.Addr(), log), log)
-	go h.run()
+	p.server = newServer(p.service, log)
 	go func() { p.failed <- p.server.Serve(newLimitedListener(listener, p.server, log)) }()
-	p.ctx, p.cancel = context.WithCancel(context.Background())
-	go h.loadAll(p.ctx, cfg.Preload)
 	return p, nil
 }
 
@@ -273,9 +272,8 @@ func (p *proxy) wait(signals <-chan os.Signal) int {
 // reload makes cfg the configuration. One that could not be read, or is broken, changes
 // nothing.
 func (p *proxy) reload(cfg *config.Config, err error) {
-	var again []string
 	if err == nil {
-		again, err = p.host.reload(cfg)
+		err = p.service.reload(cfg)
 	}
 	if err != nil {
 		p.log.Error("configuration not reloaded", "err", err)
@@ -286,7 +284,6 @@ func (p *proxy) reload(cfg *config.Config, err error) {
 		p.log.Warn("settings changed that only a restart takes over", "settings", settings)
 	}
 	warn(p.log, cfg)
-	go p.host.loadAll(p.ctx, again)
 }
 
 // warn logs what is doubtful in cfg.
@@ -299,7 +296,7 @@ func warn(log *slog.Logger, cfg *config.Config) {
 // end ends the proxy gracefully: nobody new, those in flight may finish, then
 // every process is stopped. A second signal ends everything at once.
 func (p *proxy) end(signals <-chan os.Signal) int {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(p.host.config().DrainTimeout))
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(p.service.config().DrainTimeout))
 	defer cancel()
 	done := make(chan struct{})
 	defer close(done)
@@ -311,7 +308,7 @@ func (p *proxy) end(signals <-chan os.Signal) int {
 					continue
 				}
 				p.log.Warn("ending at once", "signal", s.String())
-				p.host.kill()
+				p.service.kill()
 				p.server.Close()
 				cancel()
 			case <-done:
@@ -319,7 +316,6 @@ func (p *proxy) end(signals <-chan os.Signal) int {
 			}
 		}
 	}()
-	p.cancel()
 	drained := make(chan struct{})
 	go func() {
 		defer close(drained)
@@ -327,7 +323,7 @@ func (p *proxy) end(signals <-chan os.Signal) int {
 			p.server.Close() // Who is still there after the time-out is cut off.
 		}
 	}()
-	err := p.host.shutdown(ctx)
+	err := p.service.shutdown(ctx)
 	<-drained
 	if err != nil {
 		p.log.Error("not everything has ended", "err", err)

@@ -17,6 +17,11 @@ const (
 	maxLine   = 8 << 10 // Of a longer line the end is cut off.
 )
 
+const (
+	tailLines = 5       // how many lines of output an error tells
+	tailBytes = 1 << 10 // and how much of them
+)
+
 // levelOutput is the level at which the log has what models print: a chatty one would
 // drown everything else.
 const levelOutput = slog.LevelDebug + 2
@@ -103,6 +108,18 @@ func (o *output) tail(n int) string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return strings.Join(o.from(max(o.begun, o.next-n)), "\n")
+}
+
+// said returns the last lines of output, as the end of an error.
+func (o *output) said() string {
+	tail := strings.TrimSpace(o.tail(tailLines))
+	if tail == "" {
+		return ""
+	}
+	if excess := len(tail) - tailBytes; excess > 0 {
+		tail = "…" + strings.ToValidUTF8(tail[excess:], "")
+	}
+	return ": last output: " + strings.ReplaceAll(tail, "\n", " | ")
 }
 
 // follow yields the lines that are in the ring and then those that come, until ctx

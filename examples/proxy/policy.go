@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"maps"
 	"reflect"
 
@@ -14,6 +15,7 @@ import (
 type policy struct {
 	scheduler.Planner
 	host   *host
+	cfg    *config.Config
 	of     config.Policy
 	budget *scheduler.BudgetSwapper // the Planner, if it is one; else nil
 }
@@ -32,13 +34,14 @@ type spot struct {
 func (p *policy) replace(cfg *config.Config) error {
 	of := cfg.Policy()
 	if p.Planner != nil && reflect.DeepEqual(of, p.of) {
+		p.cfg = cfg
 		return nil
 	}
 	planner, err := of.Planner(p.isReady)
 	if err != nil {
 		return err
 	}
-	p.of, p.Planner = of, planner
+	p.cfg, p.of, p.Planner = cfg, of, planner
 	if p.budget, _ = planner.(*scheduler.BudgetSwapper); p.budget != nil {
 		for _, m := range p.host.models {
 			p.carry(m, m.spot)
@@ -106,6 +109,9 @@ func (p *policy) Plan(target string, running []scheduler.Resident) (evict []stri
 	evict, err = p.Planner.Plan(target, running)
 	if p.isReady(target) {
 		return evict, err
+	}
+	if why := p.cfg.Nowhere(target); why != "" {
+		return nil, fmt.Errorf("model %q: %s", target, why)
 	}
 	for _, r := range running {
 		if p.isAstray(p.host.models[r.Model]) {

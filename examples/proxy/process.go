@@ -9,16 +9,10 @@ import (
 	"os/exec"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"example.com/scheduler/examples/internal/config"
-)
-
-const (
-	tailLines = 5       // how many lines of output an error tells
-	tailBytes = 1 << 10 // and how much of them
 )
 
 // process is a model that is a process of this machine. It implements [backend].
@@ -153,7 +147,7 @@ func (c *child) ready(ctx context.Context) error {
 	default:
 	}
 	if unhealthy != nil {
-		return fmt.Errorf("model %q: %w%s", c.name, unhealthy, c.said())
+		return fmt.Errorf("model %q: %w%s", c.name, unhealthy, c.out.said())
 	}
 	return nil
 }
@@ -164,20 +158,8 @@ func (c *child) endedEarly(ctx context.Context) error {
 	case <-c.done:
 		return c.end
 	case <-ctx.Done():
-		return fmt.Errorf("model %q: exited: %s%s", c.name, c.job.state(), c.said())
+		return fmt.Errorf("model %q: exited: %s%s", c.name, c.job.state(), c.out.said())
 	}
-}
-
-// said returns the last lines of output, as the end of an error.
-func (c *child) said() string {
-	tail := strings.TrimSpace(c.out.tail(tailLines))
-	if tail == "" {
-		return ""
-	}
-	if excess := len(tail) - tailBytes; excess > 0 {
-		tail = "…" + strings.ToValidUTF8(tail[excess:], "")
-	}
-	return ": last output: " + strings.ReplaceAll(tail, "\n", " | ")
 }
 
 // stop implements [instance]. Whoever has the least patience decides, if several
@@ -278,7 +260,7 @@ func (c *child) watch() {
 		<-over
 	}
 	c.out.flush()
-	c.end = fmt.Errorf("model %q: %s: %s%s", c.name, verb, c.job.state(), c.said())
+	c.end = fmt.Errorf("model %q: %s: %s%s", c.name, verb, c.job.state(), c.out.said())
 	c.out.mark(fmt.Sprintf("[%s: %s]", verb, c.job.state()))
 	close(c.done)
 	ports.give(c.port) // Whoever meets another model at it can know by now.

@@ -123,7 +123,7 @@ func TestRemoteBesideProcesses(t *testing.T) {
 			t.Errorf("the cloud got %s, not %s", got, want)
 		}
 	}
-	s := p.host.status()
+	s := p.service.(*standalone).status()
 	if c := s.Scheduler.Counters; c.Swaps != 2 || c.Evictions != 0 {
 		t.Errorf("%+v", c)
 	}

@@ -72,6 +72,7 @@ type swap struct {
 	backend backend        // nil: the target is ready already
 	spot    *spot          // where backend is to load it
 	inst    instance       // that backend has started
+	resumed instance       // to be taken instead of starting one; nil: none
 	grace   time.Duration  // to stop what has been started in vain
 	cancel  context.CancelCauseFunc
 	ctx     context.Context
@@ -96,7 +97,9 @@ func (h *host) newSwap(m *model, evict []string) *swap {
 		h.set(e, scheduler.StateStopping)
 	}
 	if m.state != scheduler.StateReady {
-		if m.inst != nil {
+		if h.isResumable(m) {
+			s.resumed = m.inst
+		} else {
 			s.stopFirst(m)
 		}
 		h.prepare(s)
@@ -163,11 +166,13 @@ func (s *swap) start() (err error) {
 	if s.try.Err() != nil {
 		return context.Cause(s.try)
 	}
-	if s.inst, err = s.backend.start(s.try); err != nil {
-		s.inst = nil
-		return err
+	if s.inst, s.resumed = s.resumed, nil; s.inst == nil {
+		if s.inst, err = s.backend.start(s.try); err != nil {
+			s.inst = nil
+			return err
+		}
 	}
-	s.host.do(func() { s.host.watchInstance(s.model, s.inst) })
+	s.host.do(func() { s.host.watchInstance(s.model, s.inst, s.spot) })
 	return s.inst.ready(s.try)
 }
 
@@ -261,13 +266,34 @@ func (h *host) settle(s *swap) {
 	}
 }
 
-// watchInstance makes inst the instance of m, and notices its end.
-func (h *host) watchInstance(m *model, inst instance) {
-	m.inst, m.spot = inst, m.swap.spot
+// watchInstance makes inst, which is at spot, the instance of m, and notices its end. An
+// instance that is resumed is watched already.
+func (h *host) watchInstance(m *model, inst instance, spot *spot) {
+	resumed := m.inst == inst
+	m.inst, m.spot = inst, spot
+	if resumed {
+		return
+	}
 	go func() {
+		if l, ok := inst.(leaver); ok {
+			<-l.leaving()
+			h.post(func() { h.noteLeaving(m, inst) })
+		}
 		<-inst.exited()
 		h.post(func() { h.noteExit(m, inst) })
 	}()
+}
+
+// noteLeaving handles that inst can serve no more.
+func (h *host) noteLeaving(m *model, inst instance) {
+	if m.inst != inst || m.state != scheduler.StateReady {
+		return
+	}
+	m.lastError = fmt.Sprint(inst.err())
+	h.log.Error("model crashed", "model", m.name, "err", inst.err())
+	m.upstream = nil // What is in flight has crashed with it: it has not been unloaded.
+	m.stopExpiry()
+	h.set(m, scheduler.StateStopping)
 }
 
 // noteExit handles the end of inst, if it has ended and is m's still. It may come
@@ -281,10 +307,7 @@ func (h *host) noteExit(m *model, inst instance) {
 	default:
 		return
 	}
-	if m.state == scheduler.StateReady {
-		m.lastError = fmt.Sprint(inst.err())
-		h.log.Error("model crashed", "model", m.name, "err", inst.err())
-	}
+	h.noteLeaving(m, inst)
 	m.inst, m.spot, m.upstream = nil, nil, nil
 	m.stopExpiry()
 	if m.swap == nil || m.swap.backend == nil {

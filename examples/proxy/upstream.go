@@ -112,7 +112,7 @@ func (u *upstream) cause() error {
 // gone reports whether nothing is left of the instance.
 func (u *upstream) gone() bool {
 	select {
-	case <-u.inst.exited():
+	case <-leaving(u.inst):
 		return true
 	default:
 		return false
@@ -127,7 +127,7 @@ func (u *upstream) brokenOff(err error) error {
 		return fmt.Errorf("%w: %q", cause, u.model)
 	}
 	select {
-	case <-u.inst.exited():
+	case <-leaving(u.inst):
 		return fmt.Errorf("%w: %w", cause, u.inst.err()) // It names the model.
 	case <-time.After(time.Second):
 		return fmt.Errorf("%w: model %q: %w", cause, u.model, err)

@@ -254,6 +254,18 @@ func (m *Model) Placed(placement int) *Model {
 	return &placed
 }
 
+// Takes returns what m takes of each pool in its placement, none unless there is a budget.
+func (m *Model) Takes() map[string]int64 {
+	if m.placement >= len(m.placements) {
+		return nil
+	}
+	takes := make(map[string]int64)
+	for pool, n := range m.placements[m.placement].Takes {
+		takes[pool] = int64(n)
+	}
+	return takes
+}
+
 // Vars returns what words of m, which is called name, may name: see [Expand]. The caller
 // adds what only a process has.
 func (m *Model) Vars(name string) map[string]string {

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"maps"
+
+	"example.com/scheduler"
+	"example.com/scheduler/examples/internal/config"
+	"example.com/scheduler/examples/internal/pods"
+)
+
+// takeOver makes pods that an earlier proxy has left those of this one: what is ready
+// runs, what is being loaded is named in again, so that the load can go on, and what the
+// configuration does not have, or has as something else, is stopped. It is called before
+// the run loop runs.
+func (h *host) takeOver(ctx context.Context, cluster *pods.Cluster, found []pods.Found) (again []string) {
+	for _, f := range found {
+		m := h.models[f.Model]
+		if m == nil {
+			m = &model{name: f.Model, cfg: leftover, out: newOutput(), state: scheduler.StateStopped, removed: true}
+			h.models[f.Model] = m
+		}
+		if m.inst != nil {
+			continue // A second pod of that model was not made by a proxy.
+		}
+		b := &podBackend{cluster: cluster, name: m.name, cfg: m.cfg, out: m.out, log: h.log.With("model", m.name)}
+		at := h.policy.found(m, b, f)
+		if at == nil {
+			h.watchInstance(m, b.adopt(f), new(spot))
+			h.log.Info("pod of an earlier proxy is stopped", "model", m.name)
+			h.stop(m, 0)
+			continue
+		}
+		inst := b.adopt(f)
+		h.watchInstance(m, inst, at)
+		h.set(m, scheduler.StateStarting)
+		if !f.Ready() || inst.Ready(ctx) != nil {
+			again = append(again, m.name)
+			continue
+		}
+		m.upstream = h.newUpstream(m.name, m.cfg, inst)
+		h.set(m, scheduler.StateReady)
+		h.log.Info("model taken over", "model", m.name, "pod", inst.Name())
+		h.rest(m)
+	}
+	return again
+}
+
+// leftover is the configuration of models that there are not.
+var leftover = &config.Model{StopTimeout: config.Seconds(10)}
+
+// found returns where a pod of m is that was found, and lets the budget know. It is nil if
+// m would not be such a pod today. Of b, it sets the configuration to that of the spot.
+func (p *policy) found(m *model, b *podBackend, f pods.Found) *spot {
+	if m.removed || !m.cfg.IsPod() {
+		return nil
+	}
+	ways := p.placements(m.name)
+	for i := range max(1, len(ways)) {
+		placed := *b
+		placed.cfg = m.cfg.Placed(i)
+		if s, err := placed.spec(); err != nil || !f.Is(s) {
+			continue
+		}
+		*b = placed
+		at := &spot{budget: p.budget, index: i}
+		if p.budget != nil {
+			at.takes = ways[i]
+			p.budget.Observe(m.name, i)
+		}
+		return at
+	}
+	return nil
+}
+
+// isResumable reports whether the load that an earlier proxy has begun of m can go on
+// where the present swap has placed it.
+func (h *host) isResumable(m *model) bool {
+	return m.inst != nil && m.state == scheduler.StateStarting && m.next == nil &&
+		maps.Equal(m.spot.takes, h.policy.spot(m).takes)
+}

@@ -1,0 +1,332 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"reflect"
+	"strings"
+	"sync"
+	"time"
+
+	"example.com/scheduler/examples/internal/config"
+	"example.com/scheduler/examples/internal/kube"
+	"example.com/scheduler/examples/internal/pods"
+)
+
+// errPodsLeft is why pods are let go at the end.
+var errPodsLeft = errors.New("left to the next proxy")
+
+// replica is one of several proxies on the same pods. The one that has the lease serves;
+// all others stand by. It implements [service].
+type replica struct {
+	address  net.Addr
+	log      *slog.Logger
+	client   *kube.Client
+	election *kube.Election
+	compete  context.Context // for the lease
+	resign   context.CancelFunc
+	retired  chan struct{} // closed when it competes no more
+
+	mu    sync.Mutex
+	cfg   *config.Config // as it is in the file
+	term  *term          // nil: it stands by
+	ended bool           // shutdown has begun
+}
+
+// newReplica makes a replica for callers that reach it at address, and has it compete for
+// the lease.
+func newReplica(cfg *config.Config, address net.Addr, log *slog.Logger) (*replica, error) {
+	k := cfg.Kubernetes
+	client, err := kube.New(kube.Config{
+		Server:     k.Server,
+		CAFile:     k.CAFile,
+		TokenFile:  k.TokenFile,
+		ClientCert: k.ClientCert,
+		ClientKey:  k.ClientKey,
+		Namespace:  k.Namespace,
+	}, log)
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes: %w", err)
+	}
+	r := &replica{address: address, log: log, client: client, cfg: cfg, retired: make(chan struct{})}
+	r.election = &kube.Election{Client: client, Name: k.Name, Identity: identity(), Log: log}
+	r.compete, r.resign = context.WithCancel(context.Background())
+	go func() {
+		defer close(r.retired)
+		r.election.Run(r.compete, r.lead)
+	}()
+	return r, nil
+}
+
+// identity returns a name that no other replica has.
+func identity() string {
+	machine, _ := os.Hostname()
+	return cmp.Or(os.Getenv("POD_NAME"), machine, "proxy") + "-" + strings.ToLower(rand.Text()[:8])
+}
+
+// config implements [service].
+func (r *replica) config() *config.Config {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.cfg
+}
+
+// present returns the present term, nil if there is none.
+func (r *replica) present() *term {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.term
+}
+
+// ServeHTTP implements [service].
+func (r *replica) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if t := r.present(); t != nil {
+		t.ServeHTTP(w, req)
+		return
+	}
+	if req.URL.Path == "/health" && req.Method == http.MethodGet {
+		fmt.Fprintln(w, "ok")
+		return
+	}
+	standby(w, req, fmt.Errorf("%w: %s", errStandby, cmp.Or(r.election.Holder(), "it is not known which one")))
+}
+
+// standby answers with the error of a replica that stands by.
+func standby(w http.ResponseWriter, r *http.Request, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Retry-After", "1")
+	w.WriteHeader(answerTo(err).status)
+	w.Write(append(errorBody(r, err), '\n'))
+}
+
+// lead serves for as long as the replica has the lease, or until it is shut down.
+func (r *replica) lead(ctx context.Context) {
+	r.log.Info("has the lease", "lease", r.election.Name)
+	t, err := r.begin(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			r.log.Error("not taken over", "err", err)
+		}
+		return
+	}
+	if !r.install(t) {
+		r.lose(t, errPodsLeft)
+		return
+	}
+	go t.adjust() // What has changed meanwhile.
+	select {
+	case <-ctx.Done():
+	case <-t.over:
+	}
+	if cause := context.Cause(ctx); errors.Is(cause, kube.ErrLeaseLost) {
+		r.log.Error("stands by", "err", cause)
+		r.lose(t, cause)
+	}
+	<-t.over
+}
+
+// lose ends a term without touching the pods, which may be another proxy's by now. What is
+// in flight may finish.
+func (r *replica) lose(t *term, cause error) {
+	r.mu.Lock()
+	if r.term == t {
+		r.term = nil
+	}
+	r.mu.Unlock()
+	t.letGo(cause)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(r.config().DrainTimeout))
+	defer cancel()
+	if err := t.standalone.shutdown(ctx); err != nil {
+		r.log.Warn("not everything has ended", "err", err)
+	}
+	t.close()
+}
+
+// begin takes over what there is, and begins to serve.
+func (r *replica) begin(ctx context.Context) (t *term, err error) {
+	t = &term{replica: r, cluster: pods.Open(r.client, r.election.Name, r.owner(ctx), r.log), over: make(chan struct{})}
+	t.ctx, t.cancel = context.WithCancel(context.Background())
+	defer func() {
+		if err != nil {
+			t.close()
+		}
+	}()
+	if budget := r.config().Budget; budget != nil && len(budget.FromNodes) > 0 {
+		t.nodes = pods.WatchNodes(t.ctx, r.client, budget.FromNodes, nodeHold, r.log, t.adjust)
+	}
+	cfg, err := t.concrete(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found, err := t.cluster.Found(ctx)
+	if err != nil {
+		return nil, err
+	}
+	h, err := newHost(cfg, r.log, podBackends(t.cluster))
+	if err != nil {
+		return nil, err
+	}
+	again := h.takeOver(ctx, t.cluster, found)
+	t.cluster.Collect()
+	t.standalone = h.serve(r.address, append(again, cfg.Preload...))
+	return t, nil
+}
+
+// nodeHold is how long a node must have less until that counts.
+const nodeHold = time.Minute
+
+// owner returns the pod in which this proxy runs, nil if it runs in none that could own
+// others.
+func (r *replica) owner(ctx context.Context) *kube.OwnerReference {
+	name, uid := os.Getenv("POD_NAME"), os.Getenv("POD_UID")
+	if name == "" || uid == "" {
+		return nil
+	}
+	var pod kube.Pod
+	err := r.client.Get(ctx, "/api/v1/namespaces/"+url.PathEscape(r.client.Namespace())+"/pods/"+url.PathEscape(name), &pod)
+	if err == nil && pod.Metadata.UID != uid {
+		err = errors.New("it is another one")
+	}
+	if err != nil { // An owner that is not there would have its pods deleted at once.
+		r.log.Warn("pods will have no owner: POD_NAME and POD_UID name no pod of their namespace", "pod", name, "err", err)
+		return nil
+	}
+	return &kube.OwnerReference{APIVersion: "v1", Kind: "Pod", Name: name, UID: uid}
+}
+
+// install makes t the present term. It is false if the replica is being shut down.
+func (r *replica) install(t *term) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended {
+		return false
+	}
+	r.term = t
+	return true
+}
+
+// reload implements [service].
+func (r *replica) reload(cfg *config.Config) error {
+	r.mu.Lock()
+	before, t := r.cfg, r.term
+	r.cfg = cfg
+	r.mu.Unlock()
+	if t == nil {
+		return nil
+	}
+	err := t.apply()
+	if err != nil {
+		r.mu.Lock()
+		r.cfg = before
+		r.mu.Unlock()
+	}
+	return err
+}
+
+// shutdown implements [service].
+func (r *replica) shutdown(ctx context.Context) (err error) {
+	r.mu.Lock()
+	r.ended = true
+	t := r.term
+	r.mu.Unlock()
+	if t != nil {
+		if r.config().Kubernetes.KeepPods {
+			t.letGo(errPodsLeft)
+		}
+		err = t.standalone.shutdown(ctx)
+	}
+	r.resign()
+	if t != nil {
+		t.close()
+	}
+	<-r.retired
+	r.client.Close()
+	return err
+}
+
+// kill implements [service].
+func (r *replica) kill() {
+	if t := r.present(); t != nil {
+		t.kill()
+	}
+}
+
+// term is the time in which a replica has the lease.
+type term struct {
+	*standalone
+	replica *replica
+	cluster *pods.Cluster
+	nodes   *pods.Nodes // nil: the budget has nothing from nodes
+	ctx     context.Context
+	cancel  context.CancelFunc
+	once    sync.Once
+	over    chan struct{} // closed when everything has ended
+
+	applying sync.Mutex
+	cfg      *config.Config // that has been applied, as it is in the file
+	amounts  pods.Amounts   // likewise
+}
+
+// concrete returns the configuration with what the nodes have, once that is known, and
+// takes down that it is applied. It is nil if that has been so before.
+func (t *term) concrete(ctx context.Context) (*config.Config, error) {
+	cfg, amounts := t.replica.config(), pods.Amounts(nil)
+	if t.nodes != nil {
+		var err error
+		if amounts, err = t.nodes.Amounts(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if cfg == t.cfg && reflect.DeepEqual(amounts, t.amounts) {
+		return nil, nil
+	}
+	t.cfg, t.amounts = cfg, amounts
+	return cfg.WithNodes(amounts), nil
+}
+
+// apply makes the host have the present configuration.
+func (t *term) apply() error {
+	t.applying.Lock()
+	defer t.applying.Unlock()
+	cfg, err := t.concrete(t.ctx)
+	if cfg == nil || err != nil {
+		return err
+	}
+	return t.standalone.reload(cfg)
+}
+
+// adjust applies what the nodes have now.
+func (t *term) adjust() {
+	if t.replica.present() != t {
+		return // It will be applied when the term has begun.
+	}
+	if err := t.apply(); err != nil {
+		t.replica.log.Error("change of nodes not applied", "err", err)
+	}
+}
+
+// letGo ends the host's hold on its pods, which stay.
+func (t *term) letGo(cause error) {
+	t.do(func() {
+		t.cluster.Release(cause)
+		t.host.close()
+	})
+}
+
+// close ends what is left of the term.
+func (t *term) close() {
+	t.once.Do(func() {
+		t.cancel()
+		t.cluster.Close()
+		close(t.over)
+	})
+}
