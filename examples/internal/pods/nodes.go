@@ -26,6 +26,7 @@ type Nodes struct {
 	synced  chan struct{} // closed once all nodes are known
 
 	mu      sync.Mutex
+	listed  bool // synced is closed
 	nodes   map[string]kube.Node
 	amounts Amounts
 	less    map[[2]string]time.Time // by pools and place: since when there is less than amounts says
@@ -38,7 +39,13 @@ type Amounts map[string]map[string]int64
 // WatchNodes begins to watch the nodes of a cluster, until ctx ends. Changed is called
 // when Amounts, after its first answer, has another one. Less is believed after hold.
 func WatchNodes(ctx context.Context, client *kube.Client, pools map[string]*config.NodePools, hold time.Duration, log *slog.Logger, changed func()) *Nodes {
-	n := &Nodes{
+	n := newNodes(ctx, pools, hold, log, changed)
+	go kube.Watch(ctx, client, "/api/v1/nodes", nil, kube.Handler[kube.Node]{Put: n.put, Delete: n.drop, Synced: n.sync})
+	return n
+}
+
+func newNodes(ctx context.Context, pools map[string]*config.NodePools, hold time.Duration, log *slog.Logger, changed func()) *Nodes {
+	return &Nodes{
 		ctx:     ctx,
 		pools:   pools,
 		hold:    hold,
@@ -49,20 +56,23 @@ func WatchNodes(ctx context.Context, client *kube.Client, pools map[string]*conf
 		amounts: make(Amounts),
 		less:    make(map[[2]string]time.Time),
 	}
-	var first sync.Once
-	go kube.Watch(ctx, client, "/api/v1/nodes", nil, kube.Handler[kube.Node]{
-		Put:    func(node kube.Node) { n.update(func() { n.nodes[node.Metadata.Name] = node }) },
-		Delete: func(node kube.Node) { n.update(func() { delete(n.nodes, node.Metadata.Name) }) },
-		Synced: func() {
-			first.Do(func() {
-				n.mu.Lock()
-				defer n.mu.Unlock()
-				n.look(time.Now())
-				close(n.synced)
-			})
-		},
-	})
-	return n
+}
+
+// put takes down a node, which may be a new one.
+func (n *Nodes) put(node kube.Node) { n.update(func() { n.nodes[node.Metadata.Name] = node }) }
+
+// drop takes down that a node is gone.
+func (n *Nodes) drop(node kube.Node) { n.update(func() { delete(n.nodes, node.Metadata.Name) }) }
+
+// sync is called when all nodes are known.
+func (n *Nodes) sync() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.listed {
+		n.listed = true
+		n.look(time.Now())
+		close(n.synced)
+	}
 }
 
 // Amounts returns how much there is, once that is known or ctx ends. It belongs to the
@@ -91,12 +101,10 @@ func (n *Nodes) update(how func()) {
 	n.mu.Lock()
 	how()
 	changed := false
-	select {
-	case <-n.synced:
+	if n.listed {
 		before := n.amounts.clone()
 		n.look(time.Now())
 		changed = !reflect.DeepEqual(before, n.amounts)
-	default: // Not all of them are known yet.
 	}
 	n.mu.Unlock()
 	if changed && n.ctx.Err() == nil {
@@ -174,7 +182,9 @@ func (n *Nodes) sum() Amounts {
 				n.log.Warn("node with an unreadable amount", "node", name, "resource", pools.Resource, "err", err)
 				continue
 			}
-			all[entry][place] += amount
+			if amount > 0 {
+				all[entry][place] += amount
+			}
 		}
 	}
 	return all

@@ -1,7 +1,6 @@
 package pods
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -61,8 +60,10 @@ func (s *Spec) answers() (container string, port int, err error) {
 		}
 	}
 	switch {
+	case found == 0 && s.Port == "":
+		return "", 0, errors.New("template: no container has a port")
 	case found == 0:
-		return "", 0, fmt.Errorf("template: no container has a port %q", cmp.Or(s.Port, "at all"))
+		return "", 0, fmt.Errorf("template: no container has a port %q", s.Port)
 	case found > 1:
 		return "", 0, errors.New("template: several ports may be meant: name one")
 	}

@@ -100,10 +100,16 @@ func waiting(pod *kube.Pod) string {
 	return fmt.Sprintf("node %s has not begun it", pod.Spec.NodeName)
 }
 
+// maxMessage bounds what a cluster may add to a reason.
+const maxMessage = 1 << 10
+
 // detail joins a reason and its message.
 func detail(reason, message string) string {
 	if message = strings.TrimSpace(message); message == "" {
 		return reason
+	}
+	if len(message) > maxMessage {
+		message = strings.ToValidUTF8(message[:maxMessage], "") + "…"
 	}
 	return reason + ": " + message
 }
