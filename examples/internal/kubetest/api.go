@@ -2,6 +2,7 @@ package kubetest
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -21,10 +22,10 @@ var namespaces atomic.Int64
 
 // Do sends a request as the administrator and returns the answer. The body is
 // marshaled as JSON, unless it is nil (none) or a []byte (JSON already). A patch is a
-// merge patch.
+// strategic merge patch.
 func (s *Server) Do(t testing.TB, method, path string, body any) (code int, answer []byte) {
 	t.Helper()
-	code, answer, err := s.sendJSON(method, path, body)
+	code, answer, err := s.sendJSON(context.Background(), method, path, body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +105,7 @@ func (s *Server) token(t testing.TB, namespace, serviceAccount string, spec obje
 func (s *Server) waitRefused(t testing.TB, token string) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
-		code, _, err := s.sendAs(token, http.MethodGet, "/api", "", nil)
+		code, _, err := s.sendAs(context.Background(), token, http.MethodGet, "/api", "", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,7 +119,7 @@ func (s *Server) waitRefused(t testing.TB, token string) {
 }
 
 // sendJSON sends a request as the administrator.
-func (s *Server) sendJSON(method, path string, body any) (int, []byte, error) {
+func (s *Server) sendJSON(ctx context.Context, method, path string, body any) (int, []byte, error) {
 	text, isText := body.([]byte)
 	if body != nil && !isText {
 		var err error
@@ -128,19 +129,19 @@ func (s *Server) sendJSON(method, path string, body any) (int, []byte, error) {
 	}
 	contentType := "application/json"
 	if method == http.MethodPatch {
-		contentType = "application/merge-patch+json"
+		contentType = "application/strategic-merge-patch+json"
 	}
-	return s.send(method, path, contentType, text)
+	return s.send(ctx, method, path, contentType, text)
 }
 
 // send sends a request as the administrator.
-func (s *Server) send(method, path, contentType string, body []byte) (int, []byte, error) {
-	return s.sendAs(s.Admin, method, path, contentType, body)
+func (s *Server) send(ctx context.Context, method, path, contentType string, body []byte) (int, []byte, error) {
+	return s.sendAs(ctx, s.Admin, method, path, contentType, body)
 }
 
 // sendAs sends a request with a bearer token.
-func (s *Server) sendAs(token, method, path, contentType string, body []byte) (int, []byte, error) {
-	req, err := http.NewRequest(method, s.URL+path, bytes.NewReader(body))
+func (s *Server) sendAs(ctx context.Context, token, method, path, contentType string, body []byte) (int, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, s.URL+path, bytes.NewReader(body))
 	if err != nil {
 		return 0, nil, err
 	}

@@ -1,6 +1,7 @@
 package kubetest
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -58,7 +59,7 @@ func (s *Server) Apply(t testing.TB, manifest []byte, namespace string, dryRun b
 		if err != nil {
 			t.Fatalf("document %d: %v", i+1, err)
 		}
-		code, answer, err := s.send(http.MethodPatch, path+"?"+query.Encode(), "application/apply-patch+yaml", []byte(doc))
+		code, answer, err := s.send(context.Background(), http.MethodPatch, path+"?"+query.Encode(), "application/apply-patch+yaml", []byte(doc))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package kubetest
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/tls"
@@ -270,7 +271,7 @@ func (s *Server) probe() error {
 		}
 		s.client = newClient(pool)
 	}
-	code, answer, err := s.send(http.MethodGet, "/readyz", "", nil)
+	code, answer, err := s.send(context.Background(), http.MethodGet, "/readyz", "", nil)
 	if err == nil && code != http.StatusOK {
 		err = fmt.Errorf("/readyz: %d: %s", code, answer)
 	}

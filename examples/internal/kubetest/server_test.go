@@ -56,7 +56,7 @@ rules:
 ---
 `), ns, false)
 	for account, want := range map[string]int{"reader": http.StatusOK, "stranger": http.StatusForbidden} {
-		code, answer, err := s.sendAs(s.Token(t, ns, account), "GET", "/api/v1/namespaces/"+ns+"/pods", "", nil)
+		code, answer, err := s.sendAs(t.Context(), s.Token(t, ns, account), "GET", "/api/v1/namespaces/"+ns+"/pods", "", nil)
 		if err != nil || code != want {
 			t.Errorf("%s lists pods: %d: %s (%v), want %d", account, code, answer, err, want)
 		}
@@ -69,11 +69,11 @@ func TestKubeRevokedToken(t *testing.T) {
 	ns := s.Namespace(t)
 	s.Must(t, "POST", "/api/v1/namespaces/"+ns+"/serviceaccounts", object{"metadata": object{"name": "a"}}, nil)
 	token, revoke := s.RevocableToken(t, ns, "a")
-	if code, answer, err := s.sendAs(token, "GET", "/api", "", nil); err != nil || code != http.StatusOK {
+	if code, answer, err := s.sendAs(t.Context(), token, "GET", "/api", "", nil); err != nil || code != http.StatusOK {
 		t.Fatalf("before: %d: %s (%v)", code, answer, err)
 	}
 	revoke()
-	if code, _, err := s.sendAs(token, "GET", "/api", "", nil); err != nil || code != http.StatusUnauthorized {
+	if code, _, err := s.sendAs(t.Context(), token, "GET", "/api", "", nil); err != nil || code != http.StatusUnauthorized {
 		t.Errorf("afterwards: %d (%v)", code, err)
 	}
 }
@@ -158,7 +158,7 @@ func TestKubeKillAndRestart(t *testing.T) {
 	}
 	s.Compact(t)
 	s.Kill(t)
-	if _, _, err := s.sendJSON("GET", "/readyz", nil); err == nil {
+	if _, _, err := s.sendJSON(t.Context(), "GET", "/readyz", nil); err == nil {
 		t.Error("it answers after Kill")
 	}
 	s.Restart(t)
