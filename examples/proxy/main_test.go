@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"example.com/scheduler/examples/internal/demo"
+	"example.com/scheduler/examples/internal/kubetest"
 )
 
 // patience is how long a test waits for something before it counts as hung. It is
@@ -34,6 +35,7 @@ func TestMain(m *testing.M) {
 	lateOutput = patience
 	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE")) // For children: else each takes a second to end.
 	code := m.Run()
+	kubetest.Stop()
 	for _, left := range leftovers {
 		if text := lastingly(left); text != "" {
 			fmt.Fprintf(os.Stderr, "left behind at the end of all tests:\n%s\n", text)

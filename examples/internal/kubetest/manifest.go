@@ -14,19 +14,20 @@ import (
 // collections are where the objects of each kind are. Those below
 // namespaces/NAMESPACE contain %s.
 var collections = map[string]string{
-	"Namespace":           "/api/v1/namespaces",
-	"ServiceAccount":      "/api/v1/namespaces/%s/serviceaccounts",
-	"Role":                "/apis/rbac.authorization.k8s.io/v1/namespaces/%s/roles",
-	"RoleBinding":         "/apis/rbac.authorization.k8s.io/v1/namespaces/%s/rolebindings",
-	"ClusterRole":         "/apis/rbac.authorization.k8s.io/v1/clusterroles",
-	"ClusterRoleBinding":  "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
-	"Deployment":          "/apis/apps/v1/namespaces/%s/deployments",
-	"Service":             "/api/v1/namespaces/%s/services",
-	"Pod":                 "/api/v1/namespaces/%s/pods",
-	"ConfigMap":           "/api/v1/namespaces/%s/configmaps",
-	"Secret":              "/api/v1/namespaces/%s/secrets",
-	"PodDisruptionBudget": "/apis/policy/v1/namespaces/%s/poddisruptionbudgets",
-	"NetworkPolicy":       "/apis/networking.k8s.io/v1/namespaces/%s/networkpolicies",
+	"Namespace":             "/api/v1/namespaces",
+	"ServiceAccount":        "/api/v1/namespaces/%s/serviceaccounts",
+	"Role":                  "/apis/rbac.authorization.k8s.io/v1/namespaces/%s/roles",
+	"RoleBinding":           "/apis/rbac.authorization.k8s.io/v1/namespaces/%s/rolebindings",
+	"ClusterRole":           "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+	"ClusterRoleBinding":    "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+	"Deployment":            "/apis/apps/v1/namespaces/%s/deployments",
+	"Service":               "/api/v1/namespaces/%s/services",
+	"Pod":                   "/api/v1/namespaces/%s/pods",
+	"PersistentVolumeClaim": "/api/v1/namespaces/%s/persistentvolumeclaims",
+	"ConfigMap":             "/api/v1/namespaces/%s/configmaps",
+	"Secret":                "/api/v1/namespaces/%s/secrets",
+	"PodDisruptionBudget":   "/apis/policy/v1/namespaces/%s/poddisruptionbudgets",
+	"NetworkPolicy":         "/apis/networking.k8s.io/v1/namespaces/%s/networkpolicies",
 }
 
 // What has to be known of a YAML document. Its first metadata is its own, because a
