@@ -57,9 +57,16 @@ func (s *Server) Namespace(t testing.TB) string {
 	return name
 }
 
-// deleteNamespace does what a namespace controller would, as far as pods go.
+// deleteNamespace does what a namespace controller would, as far as pods go, unless
+// the test has killed the server.
 func (s *Server) deleteNamespace(t testing.TB, name string) {
 	t.Helper()
+	s.mu.Lock()
+	killed := s.api == nil
+	s.mu.Unlock()
+	if killed {
+		return
+	}
 	path := "/api/v1/namespaces/" + name
 	s.Must(t, http.MethodDelete, path, nil, nil) // First, so that nothing new comes.
 	s.Must(t, http.MethodDelete, path+"/pods?gracePeriodSeconds=0", nil, nil)

@@ -14,20 +14,28 @@ func (c *Cluster) Evict(name string) bool {
 // Drain deletes a pod through its eviction subresource, as kubectl drain does. The pod
 // then has its grace period.
 func (c *Cluster) Drain(name string) bool {
-	c.mu.Lock()
-	for _, p := range c.pods {
-		if p.name == name {
-			p.disturbed = true
-		}
-	}
-	c.mu.Unlock()
+	c.setDisturbed(name, true) // First, because the deletion may be seen before the answer.
 	code, answer, err := c.server.sendJSON(c.ctx, http.MethodPost, c.podPath(name)+"/eviction", object{
 		"apiVersion": "policy/v1", "kind": "Eviction", "metadata": object{"name": name},
 	})
 	if err == nil && code >= 400 && code != http.StatusNotFound && code != http.StatusConflict {
 		c.t.Errorf("evict pod %s: %d: %s", name, code, message(answer))
 	}
-	return err == nil && code < 300
+	if err == nil && code >= 400 {
+		c.setDisturbed(name, false)
+	}
+	return err == nil && code < 400
+}
+
+// setDisturbed notes whether the end of a pod is not the doing of the code under test.
+func (c *Cluster) setDisturbed(name string, disturbed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range c.pods {
+		if p.name == name {
+			p.disturbed = disturbed
+		}
+	}
 }
 
 // OOM kills the container of a running pod because it takes too much memory. What

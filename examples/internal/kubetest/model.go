@@ -30,25 +30,25 @@ type model struct {
 	requests  atomic.Int64
 
 	mu       sync.Mutex
-	active   int           // handlers that run
-	draining bool          // it ends when none does
-	drained  chan struct{} // closed when it has ended so
-	frozen   chan struct{} // closed when the machine is lost
-	closed   chan struct{} // closed when the server is
+	active   map[net.Conn]bool // that have a request
+	draining bool              // it ends when none has
+	drained  chan struct{}     // closed when it has ended so
+	frozen   chan struct{}     // closed when the machine is lost
+	closed   chan struct{}     // closed when the server is
 }
 
 // newModel starts a model server that loads.
 func newModel(name, pod, addr string, log *output) (*model, error) {
 	m := &model{
 		name: name, pod: pod, log: log,
-		drained: make(chan struct{}), frozen: make(chan struct{}), closed: make(chan struct{}),
+		active: make(map[net.Conn]bool), drained: make(chan struct{}), frozen: make(chan struct{}), closed: make(chan struct{}),
 	}
 	if addr != "" {
 		var err error
 		if m.listener, err = net.Listen("tcp", addr); err != nil {
 			return nil, err
 		}
-		m.server = &http.Server{Handler: m}
+		m.server = &http.Server{Handler: m, ConnState: m.note}
 		go m.server.Serve(m.listener)
 	}
 	log.add("loading")
@@ -110,41 +110,45 @@ func (m *model) once(c chan struct{}) {
 func (m *model) drain() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.draining {
+	m.draining = true
+	m.endIfIdle()
+}
+
+// note notes which connections have a request. They do until it is answered, which is
+// later than the end of ServeHTTP.
+func (m *model) note(conn net.Conn, state http.ConnState) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if state == http.StateActive {
+		m.active[conn] = true
 		return
 	}
-	m.draining = true
-	if m.active == 0 {
+	delete(m.active, conn)
+	m.endIfIdle()
+}
+
+// endIfIdle ends the model if it is to end and has nothing to do. m.mu is held.
+func (m *model) endIfIdle() {
+	if m.draining && len(m.active) == 0 && !m.over() {
 		close(m.drained)
 	}
 }
 
-// enter lets a request in, unless the server has ended.
-func (m *model) enter() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.draining && m.active == 0 {
+// over reports whether the model has ended.
+func (m *model) over() bool {
+	select {
+	case <-m.drained:
+		return true
+	default:
 		return false
-	}
-	m.active++
-	return true
-}
-
-// leave ends a request.
-func (m *model) leave() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.active--; m.draining && m.active == 0 {
-		close(m.drained)
 	}
 }
 
 // ServeHTTP implements [http.Handler].
 func (m *model) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !m.enter() {
+	if m.over() {
 		panic(http.ErrAbortHandler)
 	}
-	defer m.leave()
 	m.pause(r, 0)
 	if r.URL.Path == "/health" {
 		m.health(w)

@@ -47,12 +47,12 @@ func (r *run) lose() {
 func (r *run) kill() { r.cancel() }
 
 // end makes the container end, and waits until that is reported. It returns false if
-// it does not run.
+// it does not run or is stopping.
 func (r *run) end(e ending) bool {
 	e.done = make(chan struct{})
 	accepted := false
 	r.change(func() {
-		if accepted = r.order == nil && r.model != nil && !r.lost; accepted {
+		if accepted = r.order == nil && r.model != nil && !r.lost && r.graceEnd.IsZero(); accepted {
 			r.order = &e
 		}
 	})

@@ -51,10 +51,14 @@ func (r *run) conditions(what report) []object {
 			reason, message = "ContainersNotReady", "containers with unready status: ["+strings.Join(names, " ")+"]"
 		}
 	}
+	initialized := condition("Initialized", "True", "", "")
+	if name := r.uninitialized(); name != "" {
+		initialized = condition("Initialized", "False", "ContainersNotInitialized", "containers with incomplete status: ["+name+"]")
+	}
 	conditions := []object{
 		condition("PodScheduled", "True", "", ""),
 		condition("PodReadyToStartContainers", "True", "", ""),
-		condition("Initialized", "True", "", ""),
+		initialized,
 		condition("ContainersReady", ready, reason, message),
 		condition("Ready", ready, reason, message),
 	}
@@ -62,6 +66,16 @@ func (r *run) conditions(what report) []object {
 		conditions = append(conditions, condition("DisruptionTarget", "True", "TerminationByKubelet", what.message))
 	}
 	return conditions
+}
+
+// uninitialized returns the name of an init container that cannot be started.
+func (r *run) uninitialized() string {
+	for _, c := range r.object.Spec.InitContainers {
+		if strings.Contains(c.Image, badImage) {
+			return c.Name
+		}
+	}
+	return ""
 }
 
 // statuses returns those of the containers. Where an image cannot be pulled, only

@@ -45,6 +45,7 @@ type run struct {
 	started  time.Time
 	ip       string
 	restarts int
+	code     int    // the exit code of the container before
 	last     object // the lastState of the container; nil: there was none
 
 	mu       sync.Mutex
@@ -80,12 +81,17 @@ func (c *Cluster) runPods() {
 	defer c.mu.Unlock()
 	for _, p := range c.pods {
 		n := c.find(p.object.Spec.NodeName)
-		switch {
-		case n == nil || !n.alive:
-		case p.run != nil && p.object.terminating():
-			p.run.stop(time.Duration(p.object.Metadata.DeletionGracePeriodSeconds) * time.Second)
-		case p.run == nil && !p.object.ended():
+		if n == nil || !n.alive {
+			continue
+		}
+		start := p.run == nil && !p.object.ended()
+		if start {
 			p.run = c.newRun(p, n)
+		}
+		if p.run != nil && p.object.terminating() {
+			p.run.stop(time.Duration(p.object.Metadata.DeletionGracePeriodSeconds) * time.Second)
+		}
+		if start {
 			c.work.Go(p.run.life)
 		}
 	}
@@ -120,7 +126,10 @@ func (c *Cluster) reject(n *node, p *pod) object {
 // life is the life of the pod. What it has printed is kept until the pod is gone.
 func (r *run) life() {
 	defer r.cancel()
-	err := r.admit()
+	err := r.why()
+	if err == nil {
+		err = r.admit()
+	}
 	for err == nil {
 		err = r.container()
 	}
@@ -128,6 +137,11 @@ func (r *run) life() {
 		r.finish()
 	}
 	close(r.over)
+	// The API server deletes a pod that has ended by itself, unless it was deleted just
+	// before it ended.
+	if errors.Is(err, errEnded) && errors.Is(r.sleep(-1), errDeleted) {
+		r.deleteObject()
+	}
 	<-r.ctx.Done()
 	r.close()
 }
@@ -270,7 +284,7 @@ func (r *run) reportEnd(e *ending) bool {
 		r.report(report{phase: phaseOf(e.code), state: state})
 		return false
 	}
-	r.last = state
+	r.last, r.code = state, e.code
 	r.report(report{phase: "Running", state: waiting("CrashLoopBackOff", fmt.Sprintf("back-off %v restarting failed container", r.backOff()))})
 	return true
 }
@@ -290,6 +304,11 @@ func (r *run) finish() {
 	if out, _ := r.outputOf(false); out != nil {
 		r.report(report{phase: phaseOf(code), state: terminated(code, reasonOf(code))})
 	}
+	r.deleteObject()
+}
+
+// deleteObject deletes the pod for good.
+func (r *run) deleteObject() {
 	r.cluster.deletePod(r.api, r.object.Metadata.Name, r.object.Metadata.UID, 0)
 }
 
@@ -300,7 +319,7 @@ func (r *run) stopModel() int {
 	m := r.model
 	r.mu.Unlock()
 	if m == nil {
-		return 0
+		return r.code
 	}
 	stopped := m.stop(r.duration(StopAnnotation, defaultStop))
 	for {

@@ -116,6 +116,7 @@ func Start(t testing.TB) *Server {
 // stay.
 func (s *Server) Kill(t testing.TB) {
 	t.Helper()
+	s.mustOwn(t)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.api == nil {
@@ -132,6 +133,7 @@ func (s *Server) Kill(t testing.TB) {
 // resourceVersion of that time is answered with 410 Gone.
 func (s *Server) Restart(t testing.TB) {
 	t.Helper()
+	s.mustOwn(t)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.api != nil {
@@ -150,6 +152,16 @@ func (s *Server) Compact(t testing.TB) {
 	t.Helper()
 	if err := s.compact(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// mustOwn fails a test that would kill the server of others.
+func (s *Server) mustOwn(t testing.TB) {
+	t.Helper()
+	shared.Lock()
+	defer shared.Unlock()
+	if s == shared.server {
+		t.Fatal("the shared API server is not to be killed: use Start")
 	}
 }
 
