@@ -142,6 +142,24 @@ func TestKubeUnschedulable(t *testing.T) {
 	}
 }
 
+// A pod holds what it has requested until it is gone, and what is deleted by force is
+// gone at once.
+func TestKubeTerminatingPodsCount(t *testing.T) {
+	k := newKind(t, gpus("a", "1"))
+	k.create("p", nil, StopAnnotation, "1h")
+	url := k.ready("p")
+	k.remove("p")
+	k.create("q", nil)
+	k.until("q", "unschedulable", func(p *seen) bool { return p.condition("PodScheduled") == "False Unschedulable" })
+	k.server.Must(t, "DELETE", k.podPath("p")+"?gracePeriodSeconds=0", nil, nil)
+	k.ready("q")
+	if _, err := fetch(t, "GET", url+"/health", ""); err == nil {
+		t.Error("a pod deleted by force answers")
+	}
+	want := fmt.Sprintf("[node %s-a has 1 of example.com/gpu, and 2 are requested by p, q]", k.namespace)
+	mustBe(t, "violations", fmt.Sprint(k.Violations()), want) // There is no other node for q.
+}
+
 // A pod that names its node is not scheduled, and rejected if there is no room.
 func TestKubeOverbooked(t *testing.T) {
 	k := newKind(t, gpus("a", "1"))

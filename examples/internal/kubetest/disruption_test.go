@@ -2,7 +2,10 @@ package kubetest
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/http"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 )
@@ -152,5 +155,52 @@ func TestKubeEndsWhileDeleted(t *testing.T) {
 	}
 	for i := range n {
 		k.untilGone(fmt.Sprint("p", i))
+	}
+}
+
+// Whatever happens at the same time, every pod that is deleted is gone in the end.
+func TestKubeClusterUnderFire(t *testing.T) {
+	t.Parallel()
+	s := Start(t)
+	ns := s.Namespace(t)
+	k := &kind{s.Cluster(t, ns, gpus("a", "3"), gpus("b", "3"), gpus("c", "3")), t, s, ns}
+	deadline := time.Now().Add(2 * time.Second)
+	hits := []func(pod string) bool{
+		k.Evict, k.OOM, k.Drain,
+		func(pod string) bool { return k.Crash(pod, 1) },
+		func(string) bool { return k.KillNode("b") && k.Taint("b") },
+		func(string) bool { return k.RemoveNode("c") },
+	}
+	send := func(method, path string, body any, want ...int) {
+		code, answer, err := s.sendJSON(t.Context(), method, path, body)
+		if err != nil || !slices.Contains(want, code) {
+			t.Errorf("%s %s: %d: %s (%v)", method, path, code, answer, err)
+		}
+	}
+	var all sync.WaitGroup
+	for i := range 4 {
+		all.Go(func() {
+			for round := 0; time.Now().Before(deadline); round++ {
+				name, policy := fmt.Sprint("p", i, "-", round), []string{"Never", "Always"}[round%2]
+				pod := newPod(name, object{"restartPolicy": policy}, LoadAnnotation, "5ms", StopAnnotation, "5ms")
+				send("POST", k.podPath(""), pod, http.StatusCreated)
+				time.Sleep(rand.N(50 * time.Millisecond)) // It is hit at any moment of its life.
+				if n := rand.N(20); n < len(hits) {
+					hits[n](name)
+				}
+				send("DELETE", k.podPath(name), nil, http.StatusOK, http.StatusNotFound)
+			}
+		})
+	}
+	all.Wait()
+	s.Kill(t)
+	s.Restart(t)
+	k.RemoveNode("b") // Its pods, if it is lost, are gone with it.
+	for _, name := range k.Pods(t) {
+		k.untilGone(name)
+	}
+	t.Logf("%d pods, %d at once, %d unschedulable", k.Created(), k.Most(), k.Unschedulable())
+	if k.Created() < 4 {
+		t.Errorf("only %d pods", k.Created())
 	}
 }

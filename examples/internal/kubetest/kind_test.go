@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -73,13 +74,18 @@ func (p *seen) state() string {
 func (p *seen) ready() bool { return p.condition("Ready") == "True" }
 
 // create makes a pod. Extra is merged into its spec, and annotations are pairs.
-func (k *kind) create(name string, spec object, annotations ...string) {
+func (k *kind) create(name string, extra object, annotations ...string) {
 	k.t.Helper()
+	k.server.Must(k.t, "POST", k.podPath(""), newPod(name, extra, annotations...), nil)
+}
+
+// newPod returns a pod of one GPU.
+func newPod(name string, extra object, annotations ...string) object {
 	notes := object{}
 	for i := 0; i < len(annotations); i += 2 {
 		notes[annotations[i]] = annotations[i+1]
 	}
-	full := object{
+	spec := object{
 		"terminationGracePeriodSeconds": 30,
 		"restartPolicy":                 "Never",
 		"containers": []object{{
@@ -88,10 +94,8 @@ func (k *kind) create(name string, spec object, annotations ...string) {
 			"resources": object{"limits": object{"example.com/gpu": "1"}},
 		}},
 	}
-	for key, value := range spec {
-		full[key] = value
-	}
-	k.server.Must(k.t, "POST", k.podPath(""), object{"metadata": object{"name": name, "annotations": notes}, "spec": full}, nil)
+	maps.Copy(spec, extra)
+	return object{"metadata": object{"name": name, "annotations": notes}, "spec": spec}
 }
 
 // get returns a pod, or nil if it does not exist.
