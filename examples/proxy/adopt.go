@@ -24,15 +24,14 @@ func (h *host) takeOver(ctx context.Context, cluster *pods.Cluster, found []pods
 			continue // A second pod of that model was not made by a proxy.
 		}
 		b := &podBackend{cluster: cluster, name: m.name, cfg: m.cfg, out: m.out, log: h.log.With("model", m.name)}
-		at := h.policy.found(m, b, f)
-		if at == nil {
-			h.watchInstance(m, b.adopt(f), new(spot))
-			h.log.Info("pod of an earlier proxy is stopped", "model", m.name)
+		at, same := h.policy.found(m, b, f)
+		inst := b.adopt(f)
+		h.watchInstance(m, inst, at)
+		if !same {
+			h.log.Info("pod of an earlier proxy is stopped", "model", m.name, "pod", inst.Name())
 			h.stop(m, 0)
 			continue
 		}
-		inst := b.adopt(f)
-		h.watchInstance(m, inst, at)
 		h.set(m, scheduler.StateStarting)
 		if !f.Ready() || inst.Ready(ctx) != nil {
 			again = append(again, m.name)
@@ -49,28 +48,30 @@ func (h *host) takeOver(ctx context.Context, cluster *pods.Cluster, found []pods
 // leftover is the configuration of models that there are not.
 var leftover = &config.Model{StopTimeout: config.Seconds(10)}
 
-// found returns where a pod of m is that was found, and lets the budget know. It is nil if
-// m would not be such a pod today. Of b, it sets the configuration to that of the spot.
-func (p *policy) found(m *model, b *podBackend, f pods.Found) *spot {
+// found returns where a pod of m is that was found, and lets the budget know. If m does
+// not have that placement, the pod is astray. Same reports whether m would have such a pod
+// today; B is then as it would make it.
+func (p *policy) found(m *model, b *podBackend, f pods.Found) (at *spot, same bool) {
 	if m.removed || !m.cfg.IsPod() {
-		return nil
+		return new(spot), false
 	}
-	ways := p.placements(m.name)
-	for i := range max(1, len(ways)) {
-		placed := *b
-		placed.cfg = m.cfg.Placed(i)
-		if s, err := placed.spec(); err != nil || !f.Is(s) {
+	ways := []scheduler.Placement{nil}
+	if p.budget != nil {
+		ways = p.placements(m.name)
+	}
+	for i, takes := range ways {
+		if !maps.Equal(takes, f.Takes) {
 			continue
 		}
-		*b = placed
-		at := &spot{budget: p.budget, index: i}
+		at = &spot{budget: p.budget, index: i, takes: takes}
 		if p.budget != nil {
-			at.takes = ways[i]
 			p.budget.Observe(m.name, i)
 		}
-		return at
+		b.cfg = m.cfg.Placed(i)
+		s, err := b.spec()
+		return at, err == nil && f.Is(s)
 	}
-	return nil
+	return new(spot), false
 }
 
 // isResumable reports whether the load that an earlier proxy has begun of m can go on

@@ -12,7 +12,7 @@ func (p *Pod) live() {
 	defer p.cluster.forget(p)
 	defer close(p.gone)
 	logs, done := context.WithCancel(p.cluster.ctx)
-	defer done()
+	defer func() { time.AfterFunc(logWait, done) }()
 	for {
 		v, changed := p.known()
 		var again <-chan time.Time
@@ -92,15 +92,15 @@ func (p *Pod) leave(reason string) {
 	if p.Err() != nil {
 		return
 	}
-	if p.printed != nil {
+	v, _ := p.known()
+	if v.asked {
+		reason = "stopped" // Nobody waits for its last words.
+	} else if p.printed != nil {
 		select {
 		case <-p.printed:
 		case <-time.After(logWait):
 		case <-p.cluster.ctx.Done():
 		}
-	}
-	if v, _ := p.known(); v.asked {
-		reason = "stopped"
 	}
 	p.end = errors.New("pod " + p.name + ": " + reason)
 	close(p.left)

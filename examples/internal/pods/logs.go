@@ -23,26 +23,30 @@ func (p *Pod) print(ctx context.Context) {
 			last, err = copyLog(p.out, stream, last)
 			stream.Close()
 		}
-		if p.hasPrinted() || ctx.Err() != nil {
+		if p.hasPrinted(ctx) {
 			return
 		}
 		p.cluster.log.Debug("log of a pod was cut", "pod", p.name, "err", err)
-		select {
-		case <-time.After(time.Second):
-		case <-ctx.Done():
-			return
-		}
 	}
 }
 
-// hasPrinted reports whether the container has nothing more to print.
-func (p *Pod) hasPrinted() bool {
-	v, _ := p.known()
-	if v.over {
-		return true
+// hasPrinted reports whether the container has nothing more to print. That it has ended
+// may come to be known a moment after its log has ended.
+func (p *Pod) hasPrinted(ctx context.Context) bool {
+	for late := time.After(time.Second); ; {
+		v, changed := p.known()
+		c := statusOf(v.latest.Status.ContainerStatuses, p.container)
+		if v.over || c == nil || c.State.Running == nil {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-late:
+			return false
+		case <-ctx.Done():
+			return true
+		}
 	}
-	c := statusOf(v.latest.Status.ContainerStatuses, p.container)
-	return c == nil || c.State.Running == nil
 }
 
 // copyLog copies the lines of a log, each of which begins with its time, without their
