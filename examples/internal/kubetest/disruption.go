@@ -123,7 +123,7 @@ func (c *Cluster) RemoveNode(name string) bool {
 		}
 	}
 	code, answer := c.call(c.ctx, http.MethodDelete, nodePath(name), nil)
-	if code != 0 && code != http.StatusOK {
+	if code != 0 && code != http.StatusOK && code != http.StatusNotFound {
 		c.t.Errorf("delete node %s: %d: %s", name, code, message(answer))
 	}
 	c.deleteAll(name, 0, object{"phase": "Failed", "conditions": []object{
