@@ -259,7 +259,7 @@ func (a *authority) pool() *x509.CertPool {
 }
 
 // write writes text to a file of dir, as a whole at once, and returns its path.
-func write(t *testing.T, dir, name string, text []byte) string {
+func write(t testing.TB, dir, name string, text []byte) string {
 	t.Helper()
 	path := filepath.Join(dir, name)
 	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
@@ -314,7 +314,7 @@ func open(t *testing.T, cfg Config) *Client {
 }
 
 // within returns a context for something that should happen soon.
-func within(t *testing.T) context.Context {
+func within(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
