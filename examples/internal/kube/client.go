@@ -47,6 +47,7 @@ type Client struct {
 	log       *slog.Logger
 	dial      func() *http.Client         // makes a client that shares no connection with others
 	http      atomic.Pointer[http.Client] // the one in use
+	bound     atomic.Int64                // for one try of a change; nanoseconds
 	again     bool                        // a 401 may be due to the client certificate of a connection
 }
 
@@ -71,6 +72,7 @@ func New(cfg Config, log *slog.Logger) (*Client, error) {
 		return nil, fmt.Errorf("kube: %w", err)
 	}
 	c.http.Store(c.dial())
+	c.bound.Store(int64(tryBound))
 	return c, nil
 }
 
@@ -183,8 +185,8 @@ func ended(ctx context.Context, last error) error {
 // the server as much time as itself: what the server has not done by then it drops.
 func (c *Client) try(ctx context.Context, r call) error {
 	bound := tryBound
-	if b, ok := ctx.Value(boundKey{}).(time.Duration); ok {
-		bound = min(bound, b)
+	if r.method != http.MethodGet {
+		bound = time.Duration(c.bound.Load())
 	}
 	path := r.path
 	r.path = withQuery(path, "timeout", bound.String())
@@ -314,12 +316,12 @@ func (c *Client) replace(used *http.Client) {
 	}
 }
 
-// boundKey is the key of a shorter bound of tries in a context.
-type boundKey struct{}
-
-// withBound returns a context in which no try takes longer than d.
-func withBound(ctx context.Context, d time.Duration) context.Context {
-	return context.WithValue(ctx, boundKey{}, d)
+// boundChanges makes every try of a change end within d, here and at the server, unless
+// it has to be quicker anyhow.
+func (c *Client) boundChanges(d time.Duration) {
+	for b := c.bound.Load(); int64(d) < b; b = c.bound.Load() {
+		c.bound.CompareAndSwap(b, int64(d))
+	}
 }
 
 // shown returns path as errors tell it.

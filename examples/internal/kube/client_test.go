@@ -182,20 +182,27 @@ func TestSilentConnection(t *testing.T) {
 	})
 }
 
-// TestBound checks that a context can have a shorter bound, and that the server is told.
+// TestBound checks that changes can have a shorter bound, and that the server is told.
 func TestBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newScript(answer{then: hang}, answer{body: podJSON})
-		s.line = func(r *http.Request) string { return r.URL.RawQuery }
+		s := newScript(answer{then: hang}, answer{body: podJSON}, answer{body: podJSON})
+		s.line = func(r *http.Request) string { return r.Method + " " + r.URL.RawQuery }
+		c := clientOf(s)
+		c.boundChanges(2 * time.Second)
+		c.boundChanges(3 * time.Second) // It must be quicker already.
+		c.boundChanges(time.Minute)
 		begun := time.Now()
-		if err := clientOf(s).Get(withBound(t.Context(), 2*time.Second), podPath, new(Pod)); err != nil {
+		if err := c.Create(t.Context(), pods, Pod{}, nil); err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(begun); took < 2*time.Second || took > 2100*time.Millisecond {
 			t.Errorf("took %v, want 2 s and a pause", took)
 		}
-		if got := s.transcript(); got != "timeout=2s\ntimeout=2s" {
-			t.Errorf("queries: %s", got)
+		if err := c.Get(t.Context(), podPath, new(Pod)); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.transcript(); got != "POST timeout=2s\nPOST timeout=2s\nGET timeout=10s" {
+			t.Errorf("requests: %s", got)
 		}
 	})
 }

@@ -27,15 +27,17 @@ var ErrLeaseLost = errors.New("kube: the lease was lost to another instance, or 
 // back is taken by the next one who looks.
 //
 // The leader stops earlier than another one can begin. Let it send its last successful
-// renewal at time 0. The server writes it later than that, and others see it later still,
-// so nobody takes the lease before Duration. The leader's context ends at Deadline. A
-// request that uses this context, or one made from it, is cut off then. If the server has
-// received it, it gives up by itself after Duration − Deadline (or 10 s, if that is less),
-// which each request tells it. So the last change is made before Duration. What this
-// cannot bound is a request that the network holds back for longer than that and delivers
-// all the same, and a process that is stopped as a whole for some seconds and does not know
-// yet that its time is over. Changes that would hurt even then need a precondition, such as
-// a name that can exist once, a UID or a resource version.
+// renewal at time 0. The server writes that later, and others see it later still, so nobody
+// takes the lease before Duration. The leader's context ends at Deadline, and from then on
+// the leader must not send anything. What it has sent before is given up after
+// Duration − Deadline (or 10 s, if that is less), by the client and, because each request
+// says so, by the server too. Run sees to that for every change that Client sends, whatever
+// its context. So the last change is made before Duration.
+//
+// What this cannot bound is a request that the network holds back and delivers all the
+// same, and a process that is stopped as a whole for some seconds and does not know yet that
+// its time is over. Changes that would hurt even then need a precondition, such as a name
+// that can exist once, a UID or a resource version.
 //
 // The zero values of the times are their defaults. An Election must not be copied, and Run
 // not be called twice at the same time.
@@ -65,6 +67,7 @@ type Election struct {
 // gives the lease back if it still has it, and competes again unless ctx has ended.
 func (e *Election) Run(ctx context.Context, lead func(ctx context.Context)) {
 	r := e.terms()
+	e.Client.boundChanges(r.bound)
 	for ctx.Err() == nil {
 		if renewed, ok := r.acquire(ctx); ok {
 			r.reign(ctx, renewed, lead)
@@ -85,7 +88,7 @@ func (e *Election) Holder() string {
 type candidate struct {
 	*Election
 	duration, deadline, retry time.Duration
-	bound                     time.Duration // for one request
+	bound                     time.Duration // of a change
 	log                       *slog.Logger
 }
 
@@ -132,7 +135,7 @@ func (r *candidate) acquire(ctx context.Context) (renewed time.Time, ok bool) {
 // look reads the lease. An error with code 404 means that there is none.
 func (r *candidate) look(ctx context.Context) error {
 	var lease Lease
-	err := r.Client.try(withBound(ctx, r.bound), call{method: http.MethodGet, path: r.path(), out: &lease})
+	err := r.Client.try(ctx, call{method: http.MethodGet, path: r.path(), out: &lease})
 	switch {
 	case err == nil:
 		r.saw(lease)
@@ -196,7 +199,7 @@ func (r *candidate) write(ctx context.Context, lease Lease) error {
 	if lease.Metadata.ResourceVersion == "" {
 		c.method, c.path = http.MethodPost, r.leases()
 	}
-	if err := r.Client.try(withBound(ctx, r.bound), c); err != nil {
+	if err := r.Client.try(ctx, c); err != nil {
 		return err
 	}
 	r.saw(written)
@@ -206,7 +209,7 @@ func (r *candidate) write(ctx context.Context, lease Lease) error {
 // reign calls lead and renews the lease until it has returned.
 func (r *candidate) reign(ctx context.Context, renewed time.Time, lead func(context.Context)) {
 	r.log.Info("leading", "identity", r.Identity)
-	leading, lose := context.WithCancelCause(withBound(ctx, r.bound))
+	leading, lose := context.WithCancelCause(ctx)
 	keeping, stop := context.WithCancel(context.WithoutCancel(ctx))
 	kept := make(chan bool, 1)
 	go func() { kept <- r.keep(keeping, renewed, lose) }()

@@ -363,21 +363,16 @@ func TestElectionBound(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		l := &leases{}
-		s := newScript()
-		s.line = func(r *http.Request) string { return r.URL.RawQuery }
-		c := clientOf(&line{server: l})
 		ctx, cancel := context.WithCancel(t.Context())
-		e := &Election{Client: c, Name: "a/b", Identity: "a"}
-		e.Run(ctx, func(ctx context.Context) {
-			go func() { <-s.over; cancel() }()
-			clientOf(s).Create(ctx, "/api/v1/pods", Pod{}, nil)
+		e := &Election{Client: clientOf(&line{server: l}), Name: "a/b", Identity: "a"}
+		e.Run(ctx, func(context.Context) {
+			cancel()
+			e.Client.Create(t.Context(), pods, Pod{}, nil) // Whatever its context.
 		})
-		if got := s.transcript(); got != "timeout=5s" {
-			t.Errorf("the server is told %s", got)
-		}
-		want := "/apis/coordination.k8s.io/v1/namespaces/default/leases"
-		if got := fmt.Sprint(l.requests[:2]); got != fmt.Sprintf("[GET %s/a%%2Fb?timeout=5s POST %s?timeout=5s]", want, want) {
-			t.Errorf("requests: %s", got)
+		path := "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+		want := fmt.Sprintf("[GET %s/a%%2Fb?timeout=10s POST %[1]s?timeout=5s POST %s?timeout=5s PUT %[1]s/a%%2Fb?timeout=5s]", path, pods)
+		if got := fmt.Sprint(l.requests); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	})
 }

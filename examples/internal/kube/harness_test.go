@@ -81,6 +81,7 @@ func clientOf(h http.Handler) *Client {
 		return &http.Client{Transport: memory{h}}
 	}}
 	c.http.Store(c.dial())
+	c.bound.Store(int64(tryBound))
 	return c
 }
 
