@@ -197,10 +197,10 @@ func (c *chaos) disturb(ctx context.Context, file string) {
 		case 2:
 			c.signal(r, syscall.SIGSTOP)
 		case 3:
-			_ = c.proxy.service.(*standalone).unload(ctx, model)
+			_ = c.host().unload(ctx, model)
 		case 4:
 			short, cancel := context.WithTimeout(ctx, time.Second)
-			_ = c.proxy.service.(*standalone).load(short, model)
+			_ = c.host().load(short, model)
 			cancel()
 		case 5:
 			os.WriteFile(file, chaosModels(c.t, worse[r.IntN(len(worse))]), 0o666)
@@ -224,11 +224,19 @@ func (c *chaos) signal(r *rand.Rand, s syscall.Signal) {
 	}
 }
 
+// host returns the host of the proxy.
+func (c *chaos) host() *host {
+	if r, ok := c.proxy.service.(*replica); ok {
+		return r.present().host
+	}
+	return c.proxy.service.(*standalone).host
+}
+
 // mustBeQuiet fails the test unless the scheduler comes to have nothing to do.
 func (c *chaos) mustBeQuiet() {
 	var s status
 	text := lastingly(func() string {
-		s = c.proxy.service.(*standalone).status()
+		s = c.host().status()
 		busy := len(s.Scheduler.Waiting) + len(s.Scheduler.Swaps)
 		for _, m := range s.Models {
 			busy += m.InFlight

@@ -121,6 +121,18 @@ func (c *Cluster) Pods(t testing.TB) []string {
 	return names
 }
 
+// Names returns the names of the pods as they were last seen, without asking the API
+// server.
+func (c *Cluster) Names() (names []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range c.pods {
+		names = append(names, p.name)
+	}
+	slices.Sort(names)
+	return names
+}
+
 // play lets the players act whenever something has changed.
 func (c *Cluster) play() {
 	ticker := time.NewTicker(tick)
