@@ -60,16 +60,20 @@ func (c *caller) get(path string) string {
 // watch begins a watch, and returns a function that waits for the next event.
 func (c *caller) watch(path string) (next func() string) {
 	c.t.Helper()
-	resp, err := c.ask(c.t.Context(), "GET", path, "")
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	resp, err := c.ask(ctx, "GET", path, "")
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	c.t.Cleanup(func() { resp.Body.Close() })
+	c.t.Cleanup(func() { resp.Body.Close(); cancel() })
 	lines := bufio.NewReader(resp.Body)
 	return func() string {
 		line, err := lines.ReadBytes('\n')
 		if err == io.EOF {
 			return "end"
+		}
+		if ctx.Err() != nil {
+			return "silent"
 		}
 		if err != nil {
 			return "cut"

@@ -21,8 +21,12 @@ import (
 	"time"
 )
 
-// patience bounds every wait for something that should happen soon.
-const patience = time.Minute
+// patience bounds every wait for something that should happen soon, and startPatience
+// the start of the API server, which takes two seconds on an idle machine.
+const (
+	patience      = time.Minute
+	startPatience = 3 * time.Minute
+)
 
 // Server is a Kubernetes API server with an etcd of its own. It has no controllers,
 // no scheduler and no kubelet; a [Cluster] plays those. RBAC is on.
@@ -256,7 +260,7 @@ func (s *Server) startAPI() (err error) {
 
 // ready waits until the API server is ready.
 func (s *Server) ready() error {
-	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(startPatience); ; time.Sleep(20 * time.Millisecond) {
 		err := s.probe()
 		if err == nil {
 			return nil
@@ -269,7 +273,7 @@ func (s *Server) ready() error {
 		default:
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("not ready after %v: %w", patience, err)
+			return fmt.Errorf("not ready after %v: %w", startPatience, err)
 		}
 	}
 }

@@ -108,6 +108,7 @@ func TestKubeApplyRefuses(t *testing.T) {
 		{"kind", "kind: Gadget\nmetadata:\n  name: a\n", `document 1: unknown kind "Gadget"`},
 		{"name", "kind: Pod\nspec:\n  name: a\n", "document 1: Pod without a name"},
 		{"field", "---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\ndate: {}\n", `document 2: /api/v1/namespaces/` + ns + `/configmaps/a: 500: `},
+		{"twice", "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\ndata:\n  k: v\n  k: w\n", `"k" already set`},
 		{"value", "apiVersion: v1\nkind: Service\nmetadata:\n  name: a\nspec:\n  ports: [{port: 0}]\n", "spec.ports[0].port: Invalid value: 0"},
 		{"namespace", "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\n  namespace: elsewhere\n", `namespaces "elsewhere" not found`},
 	}
