@@ -31,6 +31,7 @@ type replica struct {
 	log      *slog.Logger
 	client   *kube.Client
 	election *kube.Election
+	keepPods bool            // a graceful end leaves them; as it was at the start
 	compete  context.Context // for the lease
 	resign   context.CancelFunc
 	retired  chan struct{} // closed when it competes no more
@@ -56,7 +57,7 @@ func newReplica(cfg *config.Config, address net.Addr, log *slog.Logger) (*replic
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes: %w", err)
 	}
-	r := &replica{address: address, log: log, client: client, cfg: cfg, retired: make(chan struct{})}
+	r := &replica{address: address, log: log, client: client, cfg: cfg, keepPods: k.KeepPods, retired: make(chan struct{})}
 	r.election = &kube.Election{Client: client, Name: k.Name, Identity: identity(), Log: log}
 	r.compete, r.resign = context.WithCancel(context.Background())
 	go func() {
@@ -184,8 +185,11 @@ func (r *replica) begin(ctx context.Context) (t *term, err error) {
 // nodeHold is how long a node must have less until that counts.
 const nodeHold = time.Minute
 
-// owner returns the pod in which this proxy runs, nil if it runs in none that could own
-// others.
+// owner returns what owns the pods that this proxy makes: the pod in which it runs or, if
+// its own pods outlive it, what controls that one. It is nil if there is no such thing.
+//
+// The collector of garbage deletes what belonged to a pod that is gone, and would be
+// quicker than the next proxy: pods that are kept must not be this one's.
 func (r *replica) owner(ctx context.Context) *kube.OwnerReference {
 	name, uid := os.Getenv("POD_NAME"), os.Getenv("POD_UID")
 	if name == "" || uid == "" {
@@ -200,7 +204,21 @@ func (r *replica) owner(ctx context.Context) *kube.OwnerReference {
 		r.log.Warn("pods will have no owner: POD_NAME and POD_UID name no pod of their namespace", "pod", name, "err", err)
 		return nil
 	}
+	if r.keepPods {
+		return controllerOf(&pod)
+	}
 	return &kube.OwnerReference{APIVersion: "v1", Kind: "Pod", Name: name, UID: uid}
+}
+
+// controllerOf returns what controls a pod, such as the ReplicaSet of a Deployment, as an
+// owner that controls nothing. It is nil if nothing does.
+func controllerOf(pod *kube.Pod) *kube.OwnerReference {
+	for _, o := range pod.Metadata.OwnerReferences {
+		if o.Controller != nil && *o.Controller {
+			return &kube.OwnerReference{APIVersion: o.APIVersion, Kind: o.Kind, Name: o.Name, UID: o.UID}
+		}
+	}
+	return nil
 }
 
 // install makes t the present term. It is false if the replica is being shut down.
@@ -239,7 +257,7 @@ func (r *replica) shutdown(ctx context.Context) (err error) {
 	t := r.term
 	r.mu.Unlock()
 	if t != nil {
-		if r.config().Kubernetes.KeepPods {
+		if r.keepPods {
 			t.letGo(errPodsLeft)
 		}
 		err = t.standalone.shutdown(ctx)
