@@ -30,7 +30,7 @@ var (
 	errNoPath       = errors.New("there is no such path")
 	errMethod       = errors.New("the path is there for other methods")
 	errModelFailed  = errors.New("the model has failed")
-	errStandby      = errors.New("another proxy has the lease, and answers")
+	errStandby      = errors.New("this proxy stands by")
 )
 
 // badRequest makes an error that is answered with 400.

@@ -65,19 +65,3 @@ func (k *kubeTest) owner(name string) (owner string) {
 	}
 	return owner
 }
-
-// TestKubeConfigurationWithout: a reload that leaves "kubernetes" out changes nothing about
-// the cluster until the next start.
-func TestKubeConfigurationWithout(t *testing.T) {
-	k := newKubeTest(t, kubetest.Shared(t), oneCard())
-	k.configure(map[string]any{"a": gpus(1)}, "kubernetes", map[string]any{"keepPods": true})
-	p := k.start()
-	p.mustServe("a")
-	k.write(k.file, `{"models": {"b": {"command": ["b"]}}}`)
-	p.proxy.reload(p.proxy.options.config())
-	k.mustHave()
-	if !p.leads() {
-		t.Error("the lease is lost")
-	}
-	p.mustEnd()
-}

@@ -30,16 +30,14 @@ type kubeTest struct {
 	cluster   *kubetest.Cluster
 	namespace string
 	tokenFile string
-	file      string       // the configuration
-	misfits   bool         // there are models that are too big for every node
-	log       bytes.Buffer // in the end; see lockedWriter
-	logs      *lockedWriter
+	file      string // the configuration
+	misfits   bool   // there are models that are too big for every node
+	logs      kubeLog
 }
 
 // newKubeTest makes one. Names of nodes get the namespace in front of them.
 func newKubeTest(t *testing.T, s *kubetest.Server, nodes ...kubetest.Node) *kubeTest {
 	k := &kubeTest{T: t, server: s, faults: s.Faulty(t), namespace: s.Namespace(t)}
-	k.logs = &lockedWriter{w: &k.log}
 	for i := range nodes {
 		nodes[i].Name = k.node(nodes[i].Name)
 	}
@@ -61,10 +59,28 @@ func newKubeTest(t *testing.T, s *kubetest.Server, nodes ...kubetest.Node) *kube
 			}
 		}
 		if t.Failed() {
-			t.Logf("%s", k.log.String())
+			t.Logf("%s", k.logs.text())
 		}
 	})
 	return k
+}
+
+// kubeLog is what proxies log.
+type kubeLog struct {
+	mu sync.Mutex
+	to bytes.Buffer
+}
+
+func (l *kubeLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.to.Write(p)
+}
+
+func (l *kubeLog) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.to.String()
 }
 
 // node returns the name of a node of this test.
@@ -143,7 +159,7 @@ func (k *kubeTest) start() *kubeProxy {
 // standby starts a proxy in this process.
 func (k *kubeTest) standby() *kubeProxy {
 	k.Helper()
-	log := slog.New(slog.NewTextHandler(k.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	log := slog.New(slog.NewTextHandler(&k.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	p, err := startTestProxy(options{listen: "127.0.0.1:0", file: k.file}, log)
 	if err != nil {
 		k.Fatal(err)

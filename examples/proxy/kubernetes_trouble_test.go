@@ -3,6 +3,8 @@
 package main
 
 import (
+	"context"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -268,7 +270,7 @@ func TestKubeStandby(t *testing.T) {
 	second := k.standby()
 	if !happens(func() bool {
 		code, text := second.get("/ready")
-		return code == 503 && strings.Contains(text, "another proxy has the lease, and answers: ")
+		return code == 503 && strings.Contains(text, `this proxy stands by: \"`)
 	}) {
 		t.Fatal(second.get("/ready"))
 	}
@@ -366,4 +368,82 @@ func TestKubeNodes(t *testing.T) {
 	if n := k.cluster.Unschedulable(); n != 0 {
 		t.Errorf("%d pods were made where they do not fit", n)
 	}
+}
+
+// TestKubeService: with a service, requests go to its name and port.
+func TestKubeService(t *testing.T) {
+	k := newKubeTest(t, kubetest.Shared(t), oneCard())
+	k.configure(map[string]any{
+		"a":    with(gpus(1), "service", "svc-${MODEL}"),
+		"none": with(gpus(1), "service", "missing"),
+		"port": with(gpus(1), "service", "other"),
+	})
+	service := func(name string, ports ...any) {
+		k.server.Must(t, http.MethodPost, "/api/v1/namespaces/"+k.namespace+"/services", map[string]any{
+			"apiVersion": "v1", "kind": "Service", "metadata": map[string]any{"name": name},
+			"spec": map[string]any{"selector": map[string]any{"models.scheduler.example.com/proxy": "p"}, "ports": ports},
+		}, nil)
+	}
+	port := func(name string, n int) any { return map[string]any{"name": name, "port": n, "targetPort": "http"} }
+	service("svc-a", port("metrics", 9090), port("http", 8765))
+	service("other", port("x", 1), port("y", 2))
+	p := k.start()
+	var dialled sync.Map
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		if strings.Contains(address, ".svc:") {
+			dialled.Store(address, true)
+			var pod struct{ Status struct{ PodIP string } }
+			k.server.Must(t, http.MethodGet, "/api/v1/namespaces/"+k.namespace+"/pods/"+k.cluster.Names()[0], nil, &pod)
+			address = pod.Status.PodIP + ":8000"
+		}
+		return dialer.DialContext(ctx, network, address)
+	}
+	p.proxy.service.(*replica).present().host.transport.DialContext = dial
+	probing := prober.Transport
+	prober.Transport = &http.Transport{DisableKeepAlives: true, DialContext: dial}
+	defer func() { prober.Transport = probing }()
+	p.mustServe("a")
+	want := "svc-a." + k.namespace + ".svc:8765"
+	if _, ok := dialled.Load(want); !ok {
+		t.Errorf("%s was not dialled", want)
+	}
+	p.mustFail("none", http.StatusBadGateway, "service missing", "404")
+	p.mustFail("port", http.StatusBadGateway, "service other", `no port \"http\"`)
+	p.mustEnd()
+}
+
+// TestKubeReload: a change of a pod's template has it replaced once it is idle; pools from
+// nodes can come and go; whether there is a cluster cannot change.
+func TestKubeReload(t *testing.T) {
+	k := newKubeTest(t, kubetest.Shared(t), kubetest.Node{Name: "n", Labels: map[string]string{"zone": "z"}, Allocatable: map[string]string{"nvidia.com/gpu": "2"}})
+	k.configure(map[string]any{"a": gpus(1), "b": gpus(1)})
+	p := k.start()
+	reload := func() { p.proxy.reload(p.proxy.options.config()) }
+	first := p.mustServe("a")
+	k.configure(map[string]any{"a": image(gpus(1), "newer"), "b": gpus(1)})
+	reload()
+	k.mustHave()
+	if again := p.mustServe("a"); again != first || k.cluster.Created() != 2 {
+		t.Errorf("%s and %s, %d pods made", first, again, k.cluster.Created())
+	}
+	one := map[string]any{"placements": []any{map[string]any{"gpu": 1}}}
+	two := map[string]any{"placements": []any{map[string]any{"gpu": 2}}}
+	from := map[string]any{"resource": "nvidia.com/gpu"}
+	k.configure(map[string]any{"a": image(gpus(1), "newer"), "b": gpus(1)}, "budget",
+		map[string]any{"fromNodes": map[string]any{"gpu": from}, "models": map[string]any{"a": one, "b": one}})
+	reload()
+	p.mustServe("b") // For which a goes: nobody knows what it takes.
+	p.mustServe("a")
+	k.mustHave("a", "b")
+	k.configure(map[string]any{"a": image(gpus(1), "newer"), "b": gpus(1)}, "budget",
+		map[string]any{"fromNodes": map[string]any{"gpu": map[string]any{"resource": "nvidia.com/gpu", "label": "zone", "selector": "zone=z"}}, "models": map[string]any{"a": two, "b": one}})
+	reload()
+	p.mustServe("a")
+	k.mustHave("a")
+	k.write(k.file, `{"models": {"a": {"command": ["x"]}}}`)
+	reload()
+	if !strings.Contains(k.logs.text(), "only a restart adds or removes it") {
+		t.Error("a proxy without its cluster is taken over")
+	}
+	p.mustServe("a")
 }

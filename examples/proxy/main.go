@@ -272,6 +272,9 @@ func (p *proxy) wait(signals <-chan os.Signal) int {
 // reload makes cfg the configuration. One that could not be read, or is broken, changes
 // nothing.
 func (p *proxy) reload(cfg *config.Config, err error) {
+	if err == nil && (cfg.Kubernetes == nil) != (p.started.Kubernetes == nil) {
+		err = errors.New("kubernetes: only a restart adds or removes it")
+	}
 	if err == nil {
 		err = p.service.reload(cfg)
 	}

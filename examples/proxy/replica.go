@@ -11,14 +11,12 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"reflect"
 	"strings"
 	"sync"
 	"time"
 
 	"example.com/scheduler/examples/internal/config"
 	"example.com/scheduler/examples/internal/kube"
-	"example.com/scheduler/examples/internal/pods"
 )
 
 // errPodsLeft is why pods are let go at the end.
@@ -97,7 +95,13 @@ func (r *replica) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		fmt.Fprintln(w, "ok")
 		return
 	}
-	standby(w, req, fmt.Errorf("%w: %s", errStandby, cmp.Or(r.election.Holder(), "it is not known which one")))
+	why := "nobody is known to have the lease"
+	if holder := r.election.Holder(); holder == r.election.Identity {
+		why = "it has just got the lease, and takes over what there is"
+	} else if holder != "" {
+		why = fmt.Sprintf("%q has the lease", holder)
+	}
+	standby(w, req, fmt.Errorf("%w: %s", errStandby, why))
 }
 
 // standby answers with the error of a replica that stands by.
@@ -111,7 +115,6 @@ func standby(w http.ResponseWriter, r *http.Request, err error) {
 
 // lead serves for as long as the replica has the lease, or until it is shut down.
 func (r *replica) lead(ctx context.Context) {
-	r.log.Info("has the lease", "lease", r.election.Name)
 	t, err := r.begin(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -151,39 +154,6 @@ func (r *replica) lose(t *term, cause error) {
 	}
 	t.close()
 }
-
-// begin takes over what there is, and begins to serve.
-func (r *replica) begin(ctx context.Context) (t *term, err error) {
-	t = &term{replica: r, cluster: pods.Open(r.client, r.election.Name, r.owner(ctx), r.log), over: make(chan struct{})}
-	t.ctx, t.cancel = context.WithCancel(context.Background())
-	defer func() {
-		if err != nil {
-			t.close()
-		}
-	}()
-	if budget := r.config().Budget; budget != nil && len(budget.FromNodes) > 0 {
-		t.nodes = pods.WatchNodes(t.ctx, r.client, budget.FromNodes, nodeHold, r.log, t.adjust)
-	}
-	cfg, err := t.concrete(ctx)
-	if err != nil {
-		return nil, err
-	}
-	found, err := t.cluster.Found(ctx)
-	if err != nil {
-		return nil, err
-	}
-	h, err := newHost(cfg, r.log, podBackends(t.cluster))
-	if err != nil {
-		return nil, err
-	}
-	again := h.takeOver(ctx, t.cluster, found)
-	t.cluster.Collect()
-	t.standalone = h.serve(r.address, append(again, cfg.Preload...))
-	return t, nil
-}
-
-// nodeHold is how long a node must have less until that counts.
-const nodeHold = time.Minute
 
 // owner returns what owns the pods that this proxy makes: the pod in which it runs or, if
 // its own pods outlive it, what controls that one. It is nil if there is no such thing.
@@ -276,75 +246,4 @@ func (r *replica) kill() {
 	if t := r.present(); t != nil {
 		t.kill()
 	}
-}
-
-// term is the time in which a replica has the lease.
-type term struct {
-	*standalone
-	replica *replica
-	cluster *pods.Cluster
-	nodes   *pods.Nodes // nil: the budget has nothing from nodes
-	ctx     context.Context
-	cancel  context.CancelFunc
-	once    sync.Once
-	over    chan struct{} // closed when everything has ended
-
-	applying sync.Mutex
-	cfg      *config.Config // that has been applied, as it is in the file
-	amounts  pods.Amounts   // likewise
-}
-
-// concrete returns the configuration with what the nodes have, once that is known, and
-// takes down that it is applied. It is nil if that has been so before.
-func (t *term) concrete(ctx context.Context) (*config.Config, error) {
-	cfg, amounts := t.replica.config(), pods.Amounts(nil)
-	if t.nodes != nil {
-		var err error
-		if amounts, err = t.nodes.Amounts(ctx); err != nil {
-			return nil, err
-		}
-	}
-	if cfg == t.cfg && reflect.DeepEqual(amounts, t.amounts) {
-		return nil, nil
-	}
-	t.cfg, t.amounts = cfg, amounts
-	return cfg.WithNodes(amounts), nil
-}
-
-// apply makes the host have the present configuration.
-func (t *term) apply() error {
-	t.applying.Lock()
-	defer t.applying.Unlock()
-	cfg, err := t.concrete(t.ctx)
-	if cfg == nil || err != nil {
-		return err
-	}
-	return t.standalone.reload(cfg)
-}
-
-// adjust applies what the nodes have now.
-func (t *term) adjust() {
-	if t.replica.present() != t {
-		return // It will be applied when the term has begun.
-	}
-	if err := t.apply(); err != nil {
-		t.replica.log.Error("change of nodes not applied", "err", err)
-	}
-}
-
-// letGo ends the host's hold on its pods, which stay.
-func (t *term) letGo(cause error) {
-	t.do(func() {
-		t.cluster.Release(cause)
-		t.host.close()
-	})
-}
-
-// close ends what is left of the term.
-func (t *term) close() {
-	t.once.Do(func() {
-		t.cancel()
-		t.cluster.Close()
-		close(t.over)
-	})
 }

@@ -289,8 +289,10 @@ func (h *host) noteLeaving(m *model, inst instance) {
 	if m.inst != inst || m.state != scheduler.StateReady {
 		return
 	}
-	m.lastError = fmt.Sprint(inst.err())
-	h.log.Error("model crashed", "model", m.name, "err", inst.err())
+	if !h.closing {
+		m.lastError = fmt.Sprint(inst.err())
+		h.log.Error("model crashed", "model", m.name, "err", inst.err())
+	}
 	m.upstream = nil // What is in flight has crashed with it: it has not been unloaded.
 	m.stopExpiry()
 	h.set(m, scheduler.StateStopping)

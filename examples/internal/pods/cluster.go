@@ -160,12 +160,17 @@ func (c *Cluster) create(ctx context.Context, p *Pod, manifest any) error {
 			p.see(&pod, false)
 			return nil
 		}
+		// Even a refusal does not say that there is no pod: an earlier try may have made
+		// it, and used up what was left of a quota.
+		mine, unclear := c.clear(ctx, p)
+		if mine {
+			return nil
+		}
 		if !kube.IsCode(err, http.StatusConflict) {
 			return err
 		}
-		mine, err := c.clear(ctx, p)
-		if mine || err != nil {
-			return err
+		if unclear != nil {
+			return unclear
 		}
 	}
 }
@@ -173,12 +178,12 @@ func (c *Cluster) create(ctx context.Context, p *Pod, manifest any) error {
 // clear makes room for the pod of p, whose name is taken. Mine: by itself, because an
 // answer of the API was lost.
 func (c *Cluster) clear(ctx context.Context, p *Pod) (mine bool, err error) {
-	changed := c.change()
+	changed, late := c.change(), time.Second // It may have changed before it was looked at.
 	var old kube.Pod
 	err = c.client.Get(ctx, c.path(p.name), &old)
 	switch {
 	case kube.IsCode(err, http.StatusNotFound):
-		return false, nil
+		late = 100 * time.Millisecond // It has just gone, or the conflict is another one.
 	case err != nil:
 		return false, err
 	case old.Metadata.Annotations[annotationStart] == p.id:
@@ -193,7 +198,7 @@ func (c *Cluster) clear(ctx context.Context, p *Pod) (mine bool, err error) {
 	}
 	select {
 	case <-changed:
-	case <-time.After(time.Second): // It may have changed before it was looked at.
+	case <-time.After(late):
 	case <-ctx.Done():
 		return false, fmt.Errorf("%w: pod %s of an earlier start is not gone", context.Cause(ctx), p.name)
 	}

@@ -61,6 +61,9 @@ func (c *Cluster) Start(ctx context.Context, s Spec, out io.Writer) (*Pod, error
 	if p.container, p.port, err = s.answers(); err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(c.ctx, func() { cancel(context.Cause(c.ctx)) })()
 	c.register(p)
 	if err := c.create(ctx, p, s.manifest(c, p.name, p.id)); err != nil {
 		refused := (*kube.Error)(nil)
