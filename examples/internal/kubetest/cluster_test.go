@@ -147,14 +147,20 @@ func TestKubeUnschedulable(t *testing.T) {
 func TestKubeTerminatingPodsCount(t *testing.T) {
 	k := newKind(t, gpus("a", "1"))
 	k.create("p", nil, StopAnnotation, "1h")
-	url := k.ready("p")
+	k.ready("p")
 	k.remove("p")
 	k.create("q", nil)
 	k.until("q", "unschedulable", func(p *seen) bool { return p.condition("PodScheduled") == "False Unschedulable" })
 	k.server.Must(t, "DELETE", k.podPath("p")+"?gracePeriodSeconds=0", nil, nil)
-	k.ready("q")
-	if _, err := fetch(t, "GET", url+"/health", ""); err == nil {
-		t.Error("a pod deleted by force answers")
+	url := k.ready("q")
+	k.server.Must(t, "DELETE", k.podPath("q")+"?gracePeriodSeconds=0", nil, nil)
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		if _, err := fetch(t, "GET", url+"/health", ""); err != nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("a pod that was deleted by force answers")
+		}
 	}
 	want := fmt.Sprintf("[node %s-a has 1 of example.com/gpu, and 2 are requested by p, q]", k.namespace)
 	mustBe(t, "violations", fmt.Sprint(k.Violations()), want) // There is no other node for q.
