@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"slices"
 
 	"example.com/scheduler"
 	"example.com/scheduler/examples/internal/config"
@@ -103,9 +104,37 @@ func (p *policy) isAstray(m *model) bool {
 	return m.inst != nil && astray(m.spot) || m.swap != nil && astray(m.swap.spot)
 }
 
+// isAway reports whether m is astray because its place is gone, as that of a pod whose
+// node is lost or cordoned. Its pod may be there for long, but takes nothing from others.
+func (p *policy) isAway(m *model) bool {
+	if !p.isAstray(m) || m.swap != nil || len(m.spot.takes) == 0 || p.cfg.Budget.Capacity[scheduler.PoolSlots] > 0 {
+		return false
+	}
+	for pool := range m.spot.takes {
+		if !p.cfg.Budget.IsGone(pool) {
+			return false
+		}
+	}
+	return true
+}
+
+// here returns those of running that take anything of what there is.
+func (p *policy) here(running []scheduler.Resident) []scheduler.Resident {
+	isAway := func(r scheduler.Resident) bool { return p.isAway(p.host.models[r.Model]) }
+	if p.budget == nil || !slices.ContainsFunc(running, isAway) {
+		return running
+	}
+	return slices.DeleteFunc(slices.Clone(running), isAway)
+}
+
 // Plan implements [scheduler.Planner]. What a model that is astray takes is not known,
-// and it has to start anew anyway. So it goes before any other is loaded or refused.
+// and it has to start anew anyway. So it goes before any other is loaded or refused, unless
+// it is away: nobody may be able to stop it then, and no other would be loaded again.
 func (p *policy) Plan(target string, running []scheduler.Resident) (evict []string, err error) {
+	if p.isReady(target) && p.isAway(p.host.models[target]) {
+		return nil, nil // It serves where it is.
+	}
+	running = p.here(running)
 	evict, err = p.Planner.Plan(target, running)
 	if p.isReady(target) {
 		return evict, err
@@ -124,6 +153,6 @@ func (p *policy) Plan(target string, running []scheduler.Resident) (evict []stri
 // OnPlanStart implements [scheduler.PlanObserver].
 func (p *policy) OnPlanStart(target string, running []scheduler.Resident, evict []string) {
 	if p.budget != nil {
-		p.budget.OnPlanStart(target, running, evict)
+		p.budget.OnPlanStart(target, p.here(running), evict)
 	}
 }

@@ -105,6 +105,14 @@ func (c *Config) Nowhere(model string) string {
 	return ""
 }
 
+// IsGone reports whether a pool is that of a place, by fromNodes, which there is not at the
+// moment.
+func (b *Budget) IsGone(pool string) bool {
+	entry, _, placed := strings.Cut(pool, "/")
+	_, there := b.Capacity[pool]
+	return placed && b.FromNodes[entry] != nil && !there
+}
+
 // declaration returns the budget as the file has it.
 func (b *Budget) declaration() *Budget {
 	if b.declared != nil {
