@@ -30,6 +30,7 @@ var (
 	errNoPath       = errors.New("there is no such path")
 	errMethod       = errors.New("the path is there for other methods")
 	errModelFailed  = errors.New("the model has failed")
+	errNoNode       = errors.New("no node has room for it at the moment, even without other models")
 	errStandby      = errors.New("this proxy stands by")
 )
 
@@ -55,6 +56,7 @@ var answers = []answer{
 	{scheduler.ErrModelUnloaded, 0, "unloaded"},
 	{scheduler.ErrOverloaded, 0, "overloaded"},
 	{scheduler.ErrModelNotFound, 0, "not_found"},
+	{errNoNode, http.StatusServiceUnavailable, "no_node"}, // It wraps the next, too.
 	{scheduler.ErrPolicy, 0, "policy"},
 	{errMissingKey, http.StatusUnauthorized, "missing_key"},
 	{errWrongKey, http.StatusUnauthorized, "wrong_key"},

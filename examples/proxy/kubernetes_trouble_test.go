@@ -359,7 +359,7 @@ func TestKubeNodes(t *testing.T) {
 	k.mustHave("a", "b", "c")
 	p.mustServe("big")
 	k.mustHave("a", "big")
-	p.mustFail("huge", http.StatusInternalServerError, "needs 3 of gpu", "no node has more than 2")
+	p.mustFail("huge", http.StatusServiceUnavailable, `"no_node"`, "needs 3 of gpu", "no node has more than 2")
 	k.cluster.SetAllocatable(k.node("one"), "nvidia.com/gpu", "3")
 	if !happens(func() bool { _, code, _ := p.ask("huge", "0s"); return code == http.StatusOK }) {
 		t.Error("a node has more now, and nobody has noticed")

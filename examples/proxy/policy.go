@@ -140,7 +140,7 @@ func (p *policy) Plan(target string, running []scheduler.Resident) (evict []stri
 		return evict, err
 	}
 	if why := p.cfg.Nowhere(target); why != "" {
-		return nil, fmt.Errorf("model %q: %s", target, why)
+		return nil, fmt.Errorf("%w: model %q %s", errNoNode, target, why)
 	}
 	for _, r := range running {
 		if p.isAstray(p.host.models[r.Model]) {
