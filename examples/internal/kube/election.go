@@ -147,7 +147,7 @@ func (r *candidate) look(ctx context.Context) error {
 
 // saw notes the state of the lease.
 func (r *candidate) saw(lease Lease) {
-	if r.since.IsZero() || lease.Spec != r.lease.Spec || lease.Metadata.UID != r.lease.Metadata.UID {
+	if r.since.IsZero() || lease.Spec != r.lease.Spec {
 		r.since = time.Now()
 	}
 	r.lease = lease
