@@ -19,9 +19,6 @@ import (
 	"example.com/scheduler/examples/internal/kube"
 )
 
-// errPodsLeft is why pods are let go at the end.
-var errPodsLeft = errors.New("left to the next proxy")
-
 // replica is one of several proxies on the same pods. The one that has the lease serves;
 // all others stand by. It implements [service].
 type replica struct {
@@ -123,7 +120,7 @@ func (r *replica) lead(ctx context.Context) {
 		return
 	}
 	if !r.install(t) {
-		r.lose(t, errPodsLeft)
+		r.lose(t)
 		return
 	}
 	go t.adjust() // What has changed meanwhile.
@@ -133,20 +130,20 @@ func (r *replica) lead(ctx context.Context) {
 	}
 	if cause := context.Cause(ctx); errors.Is(cause, kube.ErrLeaseLost) {
 		r.log.Error("stands by", "err", cause)
-		r.lose(t, cause)
+		r.lose(t)
 	}
 	<-t.over
 }
 
 // lose ends a term without touching the pods, which may be another proxy's by now. What is
 // in flight may finish.
-func (r *replica) lose(t *term, cause error) {
+func (r *replica) lose(t *term) {
 	r.mu.Lock()
 	if r.term == t {
 		r.term = nil
 	}
 	r.mu.Unlock()
-	t.letGo(cause)
+	t.letGo()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(r.config().DrainTimeout))
 	defer cancel()
 	if err := t.standalone.shutdown(ctx); err != nil {
@@ -228,7 +225,7 @@ func (r *replica) shutdown(ctx context.Context) (err error) {
 	r.mu.Unlock()
 	if t != nil {
 		if r.keepPods {
-			t.letGo(errPodsLeft)
+			t.letGo()
 		}
 		err = t.standalone.shutdown(ctx)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"example.com/scheduler"
 	"example.com/scheduler/examples/internal/config"
+	"example.com/scheduler/examples/internal/pods"
 )
 
 var (
@@ -289,9 +290,9 @@ func (h *host) noteLeaving(m *model, inst instance) {
 	if m.inst != inst || m.state != scheduler.StateReady {
 		return
 	}
-	if !h.closing {
-		m.lastError = fmt.Sprint(inst.err())
-		h.log.Error("model crashed", "model", m.name, "err", inst.err())
+	if err := inst.err(); !errors.Is(err, pods.ErrReleased) {
+		m.lastError = fmt.Sprint(err)
+		h.log.Error("model crashed", "model", m.name, "err", err)
 	}
 	m.upstream = nil // What is in flight has crashed with it: it has not been unloaded.
 	m.stopExpiry()

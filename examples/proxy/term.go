@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"sync"
 	"time"
 
 	"example.com/scheduler/examples/internal/config"
+	"example.com/scheduler/examples/internal/kube"
 	"example.com/scheduler/examples/internal/pods"
 )
 
@@ -38,6 +40,11 @@ type term struct {
 func (r *replica) begin(ctx context.Context) (t *term, err error) {
 	t = &term{replica: r, cluster: pods.Open(r.client, r.election.Name, r.owner(ctx), r.log), over: make(chan struct{}), stopNodes: func() {}}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
+	context.AfterFunc(ctx, func() {
+		if errors.Is(context.Cause(ctx), kube.ErrLeaseLost) {
+			t.cluster.Release() // At once: the pods may be another proxy's in a moment.
+		}
+	})
 	defer func() {
 		if err != nil {
 			t.close()
@@ -126,11 +133,9 @@ func (t *term) adjust() {
 }
 
 // letGo ends the host's hold on its pods, which stay.
-func (t *term) letGo(cause error) {
-	t.do(func() {
-		t.cluster.Release(cause)
-		t.host.close()
-	})
+func (t *term) letGo() {
+	t.cluster.Release()
+	t.do(t.host.close)
 }
 
 // close ends what is left of the term.

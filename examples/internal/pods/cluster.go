@@ -52,8 +52,7 @@ type Cluster struct {
 	ending sync.WaitGroup // what runs in the background
 }
 
-// Open begins to watch the pods of name.
-// The caller calls Close at the end.
+// Open begins to watch the pods of name. The caller calls Close at the end.
 func Open(client *kube.Client, name string, owner *kube.OwnerReference, log *slog.Logger) *Cluster {
 	c := &Cluster{
 		client:  client,
@@ -78,18 +77,19 @@ func Open(client *kube.Client, name string, owner *kube.OwnerReference, log *slo
 	return c
 }
 
+// ErrReleased is wrapped by the errors of pods that were let go.
+var ErrReleased = errors.New("it is no longer this proxy's")
+
 // Release lets go of every pod: they stay as they are, and are as good as gone for those
 // who use them. From then on the cluster is not asked for anything.
-func (c *Cluster) Release(cause error) { c.release(cause) }
+func (c *Cluster) Release() { c.release(ErrReleased) }
 
 // Close releases what is left, and waits until everything that is under way has ended.
 // Start must not be called any more.
 func (c *Cluster) Close() {
-	c.release(errClosed)
+	c.Release()
 	c.ending.Wait()
 }
-
-var errClosed = errors.New("the cluster is closed")
 
 // path returns the path of a pod, or of all.
 func (c *Cluster) path(pod string) string {
