@@ -154,14 +154,10 @@ func TestKubeTerminatingPodsCount(t *testing.T) {
 	k.server.Must(t, "DELETE", k.podPath("p")+"?gracePeriodSeconds=0", nil, nil)
 	url := k.ready("q")
 	k.server.Must(t, "DELETE", k.podPath("q")+"?gracePeriodSeconds=0", nil, nil)
-	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-		if _, err := fetch(t, "GET", url+"/health", ""); err != nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("a pod that was deleted by force answers")
-		}
-	}
+	k.wait("a pod that was deleted by force stops answering", func() bool {
+		_, err := fetch(t, "GET", url+"/health", "")
+		return err != nil
+	})
 	want := fmt.Sprintf("[node %s-a has 1 of example.com/gpu, and 2 are requested by p, q]", k.namespace)
 	mustBe(t, "violations", fmt.Sprint(k.Violations()), want) // There is no other node for q.
 }

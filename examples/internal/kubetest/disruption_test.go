@@ -1,8 +1,10 @@
 package kubetest
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -68,7 +70,7 @@ func TestKubeRestart(t *testing.T) {
 
 func TestKubeDrain(t *testing.T) {
 	k := newKind(t, gpus("a", "1"))
-	k.create("p", nil, StopAnnotation, "1h")
+	k.create("p", object{"terminationGracePeriodSeconds": 3600}, StopAnnotation, "1h")
 	url := k.ready("p")
 	go fetch(t, "GET", url+"/x?delay=1h", "")
 	k.untilBusy("p")
@@ -96,8 +98,9 @@ func TestKubeNodeLost(t *testing.T) {
 	}
 	k.until("p", "not ready", func(p *seen) bool { return p.condition("Ready") == "False" && p.Status.Phase == "Running" })
 	client := http.Client{Timeout: 100 * time.Millisecond}
-	if resp, err := client.Get(url + "/health"); err == nil {
-		t.Errorf("a lost pod answers: %s", resp.Status)
+	var timeout net.Error
+	if _, err := client.Get(url + "/health"); !errors.As(err, &timeout) || !timeout.Timeout() {
+		t.Errorf("a lost pod answers or refuses: %v", err)
 	}
 	var n struct {
 		Status struct {
@@ -141,21 +144,33 @@ func TestKubeClusterOutlivesServer(t *testing.T) {
 	k.untilGone("p")
 }
 
-// Pods that end by themselves while they are being deleted are gone as well.
+// A pod that ends by itself just after it was deleted is gone as well. Its kubelet
+// reports the end late, when the API server knows of the deletion.
 func TestKubeEndsWhileDeleted(t *testing.T) {
-	k := newKind(t, gpus("a", "100"))
-	const n = 20
-	for i := range n {
-		k.create(fmt.Sprint("p", i), nil, LoadAnnotation, fmt.Sprint(i/2, "ms"), FailAnnotation, "exit")
+	s := Shared(t)
+	f, ns := s.Faulty(t), s.Namespace(t)
+	pool, err := certPool(f.CAFile)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for i := range n {
-		name := fmt.Sprint("p", i)
-		k.until(name, "running", func(p *seen) bool { return p.Status.PodIP != "" })
-		k.remove(name)
+	slow := &Server{URL: f.URL, CAFile: f.CAFile, Dir: s.Dir, Admin: s.Admin, client: newClient(pool)}
+	t.Cleanup(slow.client.CloseIdleConnections)
+	k := &kind{slow.Cluster(t, ns, gpus(ns, "1")), t, s, ns}
+	k.create("p", nil)
+	k.ready("p")
+	reports := func() int { return f.Count("PATCH", k.podPath("p")+"/status") }
+	before := reports()
+	release := f.Hold("PATCH", k.podPath("p")+"/status")
+	crashed := make(chan bool)
+	go func() { crashed <- k.Crash("p", 1) }()
+	k.wait("the end is reported", func() bool { return reports() > before })
+	k.remove("p")
+	k.wait("the kubelet knows of the deletion", func() bool { return k.any(func(p *pod) bool { return p.ending }) })
+	release()
+	if !<-crashed {
+		t.Error("not crashed")
 	}
-	for i := range n {
-		k.untilGone(fmt.Sprint("p", i))
-	}
+	k.untilGone("p")
 }
 
 // Whatever happens at the same time, every pod that is deleted is gone in the end.

@@ -135,11 +135,7 @@ func (k *kind) ready(name string) string {
 // untilGone waits until there is no pod of a name.
 func (k *kind) untilGone(name string) {
 	k.t.Helper()
-	for deadline := time.Now().Add(patience); k.get(name) != nil; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			k.t.Fatalf("pod %s is still there: %+v", name, k.get(name))
-		}
-	}
+	k.wait("pod "+name+" is gone", func() bool { return k.get(name) == nil })
 }
 
 // remove deletes a pod.
@@ -176,19 +172,29 @@ func mustFetch(t *testing.T, method, url, body, want string) {
 // untilBusy waits until a pod serves a request.
 func (k *kind) untilBusy(name string) {
 	k.t.Helper()
-	busy := func() bool {
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		for _, p := range k.pods {
-			if p.name == name && p.run != nil && p.run.busy() > 0 {
-				return true
-			}
+	k.wait("pod "+name+" is busy", func() bool {
+		return k.any(func(p *pod) bool { return p.name == name && p.run != nil && p.run.busy() > 0 })
+	})
+}
+
+// any reports whether ok is true of a pod.
+func (k *kind) any(ok func(*pod) bool) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, p := range k.pods {
+		if ok(p) {
+			return true
 		}
-		return false
 	}
-	for deadline := time.Now().Add(patience); !busy(); time.Sleep(time.Millisecond) {
+	return false
+}
+
+// wait waits until ok is true.
+func (k *kind) wait(what string, ok func() bool) {
+	k.t.Helper()
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			k.t.Fatalf("pod %s is never busy", name)
+			k.t.Fatalf("it never happens that %s", what)
 		}
 	}
 }
