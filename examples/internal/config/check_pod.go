@@ -114,7 +114,7 @@ func (k *checker) checkMetadata(at place, metadata map[string]any) {
 		case "labels", "annotations":
 			k.checkLabels(here, k.members(here, value), key == "labels")
 		case "namespace":
-			if k.Kubernetes != nil && (value != k.Kubernetes.Namespace || value == "") {
+			if k.Kubernetes != nil && value != k.Kubernetes.Namespace {
 				k.fault(here, "must be left out: all pods are in the namespace that kubernetes.namespace names")
 			}
 		case "name", "generateName":

@@ -197,7 +197,7 @@ func (b *Budget) places(p Placement, entries []string, amounts map[string]map[st
 			}
 		}
 		if !slices.ContainsFunc(entries, func(entry string) bool { _, left := takes[entry]; return left }) {
-			ways = append(ways, Placement{Takes: takes, Env: p.Env, Name: place})
+			ways = append(ways, Placement{Takes: takes, Name: place})
 		}
 	}
 	return ways

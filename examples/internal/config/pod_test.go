@@ -114,6 +114,10 @@ func TestKinds(t *testing.T) {
 		{podFile(`"command": ["a"], "port": "http"`), "models.alpha.port: is for a model with a pod"},
 		{podFile(`"url": "http://h", "service": "a"`), "models.alpha.service: is for a model with a pod"},
 		{podFile(pod + `, "health": "x"`), `models.alpha.health: must be a path such as "/health", or "none"`},
+		{`{"kubernetes": {}, "models": {"alpha": {"pod": {"metadata": {"namespace": "a"}, ` + aPod[1:] + `}}}`,
+			`models.alpha.pod.metadata.namespace: must be left out: all pods are in the namespace that kubernetes.namespace names`},
+		{`{"models": {"alpha": {"pod": {"metadata": {"namespace": "a"}, ` + aPod[1:] + `}}}`,
+			`models.alpha.pod: needs "kubernetes" beside "models", which says where pods run; {} stands for the cluster that the proxy runs in`},
 		{`{"models": {"alpha": {` + pod + `}}}`, `models.alpha.pod: needs "kubernetes" beside "models", which says where pods run; {} stands for the cluster that the proxy runs in`},
 	} {
 		checkText(t, tt.text, tt.err)
@@ -147,6 +151,10 @@ func TestPodErrors(t *testing.T) {
 		{`{"apiVersion": "v2", ` + spec + `}`, `pod.apiVersion: must be "v1", or left out`},
 		{`{"kind": "Deployment", ` + spec + `}`, `pod.kind: must be "Pod", or left out`},
 		{`{"kind": [], ` + spec + `}`, `pod.kind: must be "Pod", or left out`},
+		{`{"apiVersion": "${A}", "kind": "${B}", ` + spec + `}`, `pod.apiVersion: ${A} is not known here; known: MODEL; "$${" stands for a plain "${"
+pod.apiVersion: must be "v1", or left out
+pod.kind: ${B} is not known here; known: MODEL; "$${" stands for a plain "${"
+pod.kind: must be "Pod", or left out`},
 		{`{"status": {}, ` + spec + `}`, `pod.status: is not part of a template`},
 		{`{"template": {}, ` + spec + `}`, `pod.template: unknown field: a pod has metadata and spec`},
 		{`{"metadata": {"namespace": "default"}, ` + spec + `}`, `pod.metadata.namespace: must be left out: all pods are in the namespace that kubernetes.namespace names`},
@@ -158,6 +166,10 @@ func TestPodErrors(t *testing.T) {
 		{`{"metadata": [], ` + spec + `}`, `pod.metadata: must be an object`},
 		{`{"metadata": {"labels": {"a": 1}}, ` + spec + `}`, `pod.metadata.labels.a: must be a string`},
 		{`{"metadata": {"labels": {"a b": "c"}}, ` + spec + `}`, `pod.metadata.labels["a b"]: must be called like "app" or "example.com/app"`},
+		{`{"metadata": {"labels": {"` + strings.Repeat("x", 63) + `": "b"}}, ` + spec + `}`, ""},
+		{`{"metadata": {"labels": {"` + strings.Repeat("x", 64) + `": "b"}}, ` + spec + `}`, `pod.metadata.labels["` + strings.Repeat("x", 40) + `…"]: must be called like "app" or "example.com/app"`},
+		{`{"metadata": {"labels": {"` + strings.Repeat("x", 254) + `/a": "b"}}, ` + spec + `}`, `pod.metadata.labels["` + strings.Repeat("x", 40) + `…"]: must be called like "app" or "example.com/app"`},
+		{`{"metadata": {"labels": {"Example.com/a": "b"}}, ` + spec + `}`, `pod.metadata.labels["Example.com/a"]: must be called like "app" or "example.com/app"`},
 		{`{"metadata": {"labels": {"a": "org/alpha"}}, ` + spec + `}`, `pod.metadata.labels.a: ` + value},
 		{`{"metadata": {"labels": {"a": "` + strings.Repeat("x", 64) + `"}}, ` + spec + `}`, `pod.metadata.labels.a: ` + value},
 		{`{"metadata": {"labels": {"models.scheduler.example.com/model": "a"}}, ` + spec + `}`, `pod.metadata.labels["models.scheduler.example.com/model"]: is one of the proxy's own, which begin with "models.scheduler.example.com/"`},
@@ -313,7 +325,9 @@ func TestPodsByHand(t *testing.T) {
 // do not.
 func TestPodChanges(t *testing.T) {
 	with := func(change func(c *Config)) *Config {
-		c := parsed(t, `{"kubernetes": {}, "models": {"m": {"pod": `+aPod+`}}}`)
+		c := parsed(t, `{"kubernetes": {}, "models": {"m": {"port": "a", "pod": {"spec": {"containers": [
+			{"name": "m", "image": "i", "ports": [{"name": "a", "containerPort": 1}, {"name": "b", "containerPort": 2}]}
+		]}}}}}`)
 		if change != nil {
 			change(c)
 		}
@@ -336,7 +350,7 @@ func TestPodChanges(t *testing.T) {
 	}
 	for name, change := range map[string]func(c *Config){
 		"pod":     func(c *Config) { c.Models["m"].Pod["spec"].(map[string]any)["hostname"] = "h" },
-		"port":    func(c *Config) { namePort(c.Models["m"], "http") },
+		"port":    func(c *Config) { c.Models["m"].Port = "b" },
 		"service": func(c *Config) { c.Models["m"].Service = "s" },
 		"health":  func(c *Config) { c.Models["m"].Health = "/" },
 	} {
@@ -355,10 +369,4 @@ func TestPodChanges(t *testing.T) {
 	if got := before.NeedsRestart(with(nil)); len(got) != 0 {
 		t.Errorf("the same: %q", got)
 	}
-}
-
-// namePort gives a name to the only port of m's pod.
-func namePort(m *Model, name string) {
-	containers := m.Pod["spec"].(map[string]any)["containers"].([]any)
-	containers[0].(map[string]any)["ports"].([]any)[0].(map[string]any)["name"] = name
 }
