@@ -19,7 +19,7 @@ func TestParseQuantity(t *testing.T) {
 		{"1e3", 1000}, {"1E3", 1000}, {"12e-1", 1}, {"1.5e3", 1500}, {"1e+3", 1000}, {"1e-400", 0}, {"0e400", 0},
 		{"9223372036854775807", math.MaxInt64}, {"9223372036854775808", math.MaxInt64}, {"8Ei", math.MaxInt64},
 		{"12E", math.MaxInt64}, {"1e19", math.MaxInt64}, {"1e999999999999999999999999", math.MaxInt64},
-		{"1e-999999999999999999999999", 0},
+		{"1e-999999999999999999999999", 0}, {"1e999999999", math.MaxInt64}, {"1e-999999999", 0},
 	} {
 		if n, err := ParseQuantity(tt.text); err != nil || n != tt.want {
 			t.Errorf("%q is %d, %v, want %d", tt.text, n, err, tt.want)
