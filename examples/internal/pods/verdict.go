@@ -2,6 +2,7 @@ package pods
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"example.com/scheduler/examples/internal/kube"
@@ -50,7 +51,7 @@ func ending(pod *kube.Pod) string {
 			return terminated(&c)
 		}
 	}
-	for _, c := range append(s.InitContainerStatuses, s.ContainerStatuses...) {
+	for _, c := range slices.Concat(s.InitContainerStatuses, s.ContainerStatuses) {
 		if t := c.State.Terminated; t != nil && s.Phase == "Failed" && t.ExitCode != 0 {
 			return terminated(&c)
 		}
@@ -86,7 +87,7 @@ func waiting(pod *kube.Pod) string {
 	if c := conditionOf(s.Conditions, "PodScheduled"); c != nil && c.Status == "False" {
 		return detail(c.Reason, c.Message)
 	}
-	for _, c := range append(s.InitContainerStatuses, s.ContainerStatuses...) {
+	for _, c := range slices.Concat(s.InitContainerStatuses, s.ContainerStatuses) {
 		if w := c.State.Waiting; w != nil && w.Reason != "PodInitializing" {
 			return fmt.Sprintf("container %s: %s", c.Name, detail(w.Reason, w.Message))
 		}

@@ -3,6 +3,7 @@ package pods
 import (
 	"encoding/json"
 	"strings"
+	"sync"
 	"testing"
 
 	"example.com/scheduler/examples/internal/kube"
@@ -76,6 +77,21 @@ func (v verdict) String() string {
 		words = append(words, "waiting: "+v.waiting)
 	}
 	return strings.Join(words, " ")
+}
+
+// TestJudgeAtOnce: a pod is judged by several goroutines, and none of them changes it.
+func TestJudgeAtOnce(t *testing.T) {
+	var pod kube.Pod
+	pod.Status.InitContainerStatuses = make([]kube.ContainerStatus, 1, 4)
+	pod.Status.ContainerStatuses = []kube.ContainerStatus{{Name: "model"}}
+	var all sync.WaitGroup
+	for range 2 {
+		all.Go(func() { judge(&pod, "model") })
+	}
+	all.Wait()
+	if beyond := pod.Status.InitContainerStatuses[:2][1]; beyond.Name != "" {
+		t.Errorf("the pod has got %q", beyond.Name)
+	}
 }
 
 // TestLongReasons: what a cluster says may be a page long.
