@@ -91,9 +91,11 @@ func (c *Client) Get(ctx context.Context, path string, out any) error {
 }
 
 // Create creates the object in in the collection at path, and reads what the server made
-// of it into out unless that is nil.
+// of it into out unless that is nil. When ctx ends it still waits for the answer to what
+// it has sent, for as long as a try may take: else an object could come to be after the
+// caller has seen that there is none.
 func (c *Client) Create(ctx context.Context, path string, in, out any) error {
-	return c.send(ctx, call{method: http.MethodPost, path: path, out: out}, in)
+	return c.send(ctx, call{method: http.MethodPost, path: path, out: out, whole: true}, in)
 }
 
 // Update replaces the object at path by in. If in has a resource version that is not the
@@ -142,7 +144,8 @@ type call struct {
 	method, path string
 	media        string // of body; "": JSON
 	body         []byte
-	out          any // where the answer goes; nil: nowhere
+	out          any  // where the answer goes; nil: nowhere
+	whole        bool // a try is not cut off by the end of its context
 }
 
 // send sends in.
@@ -190,6 +193,9 @@ func (c *Client) try(ctx context.Context, r call) error {
 	}
 	path := r.path
 	r.path = withQuery(path, "timeout", bound.String())
+	if r.whole && ctx.Err() == nil {
+		ctx = context.WithoutCancel(ctx)
+	}
 	tried, cancel := context.WithTimeoutCause(ctx, bound, fmt.Errorf("no answer within %v", bound))
 	defer cancel()
 	used := c.http.Load()

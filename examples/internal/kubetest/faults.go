@@ -1,6 +1,7 @@
 package kubetest
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -133,6 +134,24 @@ func (f *Faults) Hold(method, part string) (release func()) {
 		f.faults = slices.DeleteFunc(f.faults, func(other *fault) bool { return other == hold })
 		close(released)
 	})
+}
+
+// Delay lets matching requests wait until release is called. Then they are passed on,
+// even those that their senders have given up: such a request may have been on its way
+// to the API server when its sender stopped waiting.
+func (f *Faults) Delay(method, part string) (release func()) {
+	released := make(chan struct{})
+	f.add(&fault{method, part, -1, func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		<-released
+		r = r.WithContext(context.WithoutCancel(r.Context()))
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		f.pass(w, r)
+	}})
+	return sync.OnceFunc(func() { close(released) })
 }
 
 // CutWatches ends all open watches, in the middle of their streams.
