@@ -56,8 +56,15 @@ func (c *Cluster) Adopt(f Found, s Spec, out io.Writer) *Pod {
 	p := c.newPod(s, startOf(&f.pod), out)
 	p.name = f.pod.Metadata.Name
 	p.container, p.port, _ = s.answers()
-	p.see(&f.pod, false)
-	c.register(p)
+	c.mu.Lock()
+	c.started[p.id] = p
+	latest, there := c.seen[p.name]
+	if there && latest.Metadata.UID == f.pod.Metadata.UID { // It may have changed since it was found.
+		p.see(&latest, false)
+	} else {
+		p.see(&f.pod, true)
+	}
+	c.mu.Unlock()
 	c.ending.Go(func() { c.own(&f.pod) })
 	c.ending.Go(p.live)
 	return p

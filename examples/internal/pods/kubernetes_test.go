@@ -1,0 +1,162 @@
+package pods
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"example.com/scheduler/examples/internal/kube"
+	"example.com/scheduler/examples/internal/kubetest"
+)
+
+// The tests whose names begin with TestKube need a real API server.
+
+func TestMain(m *testing.M) { kubetest.Main(m) }
+
+// patience is how long what should happen may take.
+const patience = time.Minute
+
+// world is a namespace of a real API server with a node in it, and the pods of "p" there.
+type world struct {
+	*testing.T
+	*kubetest.Server
+	nodes     *kubetest.Cluster
+	faults    *kubetest.Faults
+	client    *kube.Client
+	namespace string
+}
+
+func newWorld(t *testing.T) *world {
+	s := kubetest.Shared(t)
+	w := &world{T: t, Server: s, namespace: s.Namespace(t), faults: s.Faulty(t)}
+	w.nodes = s.Cluster(t, w.namespace, kubetest.Node{Name: w.namespace})
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte(s.Admin), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	w.client, err = kube.New(kube.Config{Server: w.faults.URL, CAFile: w.faults.CAFile, TokenFile: token, Namespace: w.namespace}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.client.Close)
+	return w
+}
+
+// open opens the cluster anew, as another process would.
+func (w *world) open() *Cluster {
+	c := Open(w.client, "p", nil, slog.New(slog.DiscardHandler))
+	w.Cleanup(c.Close)
+	return c
+}
+
+// spec is what a model's pod is made of.
+func (w *world) spec(model string) Spec {
+	return Spec{Model: model, Answers: func(context.Context) error { return nil }, Template: map[string]any{
+		"spec": map[string]any{"containers": []any{map[string]any{
+			"name": "model", "image": "model", "ports": []any{map[string]any{"containerPort": 8000}},
+		}}},
+	}}
+}
+
+// start starts a model and waits until it is ready.
+func (w *world) start(c *Cluster, model string) *Pod {
+	w.Helper()
+	ctx, cancel := context.WithTimeout(w.Context(), patience)
+	defer cancel()
+	p, err := c.Start(ctx, w.spec(model), io.Discard)
+	if err == nil {
+		err = p.Ready(ctx)
+	}
+	if err != nil {
+		w.Fatal(err)
+	}
+	return p
+}
+
+// found returns the pods that are found.
+func (w *world) found(c *Cluster) []Found {
+	w.Helper()
+	ctx, cancel := context.WithTimeout(w.Context(), patience)
+	defer cancel()
+	found, err := c.Found(ctx)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return found
+}
+
+// path returns the path of a pod.
+func (w *world) path(pod string) string {
+	return "/api/v1/namespaces/" + w.namespace + "/pods/" + pod
+}
+
+// erase makes a pod disappear.
+func (w *world) erase(pod string) {
+	w.Helper()
+	w.Must(w.T, http.MethodDelete, w.path(pod)+"?gracePeriodSeconds=0", nil, nil)
+}
+
+// mustEnd waits until a channel is closed.
+func (w *world) mustEnd(what string, ch <-chan struct{}) {
+	w.Helper()
+	select {
+	case <-ch:
+	case <-time.After(patience):
+		w.Fatalf("%s: not in %v", what, patience)
+	}
+}
+
+// mustSee waits until c knows of so many pods.
+func (w *world) mustSee(c *Cluster, n int) {
+	w.Helper()
+	for {
+		c.mu.Lock()
+		seen, changed := len(c.seen), c.changed
+		c.mu.Unlock()
+		if seen == n {
+			return
+		}
+		w.mustEnd("a change", changed)
+	}
+}
+
+// TestKubeAdoptLate: between the moments when a pod is found and when it is adopted it may
+// end, or disappear.
+func TestKubeAdoptLate(t *testing.T) {
+	w := newWorld(t)
+	first := w.open()
+	w.start(first, "gone")
+	ends := w.start(first, "ends")
+	first.Release()
+
+	second := w.open()
+	found := w.found(second)
+	if len(found) != 2 || found[0].Model != "ends" || found[1].Model != "gone" {
+		t.Fatalf("found %v", found)
+	}
+	w.erase(found[1].pod.Metadata.Name)
+	if !w.nodes.Crash(ends.Name(), 3) {
+		t.Fatal("it does not crash")
+	}
+	w.mustSee(second, 1)
+	for ended := false; !ended; {
+		changed := second.change()
+		second.mu.Lock()
+		pod := second.seen[ends.Name()]
+		second.mu.Unlock()
+		if ended = judge(&pod, "model").ended != ""; !ended {
+			w.mustEnd("a change", changed)
+		}
+	}
+	for _, f := range found {
+		p := second.Adopt(f, w.spec(f.Model), io.Discard)
+		w.mustEnd(f.Model+" leaves", p.Leaving())
+		w.mustEnd(f.Model+" is gone", p.Gone())
+	}
+}
