@@ -229,3 +229,39 @@ func TestElectionChaos(t *testing.T) {
 		time.Sleep(time.Minute) // Until the last late request has arrived.
 	})
 }
+
+// TestElectionDeadline checks that the leader stops at Deadline even if that is between
+// two tries.
+func TestElectionDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &leases{}
+		c := clientOf(&line{server: l})
+		ctx, cancel := context.WithCancel(t.Context())
+		e := &Election{Client: c, Name: "proxy", Identity: "a", Duration: 15 * time.Second, Deadline: 10 * time.Second, Retry: 4 * time.Second}
+		e.Run(ctx, func(ctx context.Context) {
+			begun := time.Now()
+			c.http.Store(clientOf(&line{}).dial()) // It has no server, and panics.
+			<-ctx.Done()
+			if took := time.Since(begun); took != 10*time.Second {
+				t.Errorf("stopped after %v", took)
+			}
+			cancel()
+		})
+	})
+}
+
+// TestElectionLateByAMoment checks that it is nothing to warn of when somebody else was
+// faster to take the lease.
+func TestElectionLateByAMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScript(answer{code: 404}, answer{code: 409}, answer{code: 404}, answer{code: 409})
+		c := clientOf(s)
+		log := c.logTo(slog.LevelInfo)
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { <-s.over; cancel() }()
+		(&Election{Client: c, Name: "proxy", Identity: "a", Log: c.log}).Run(ctx, func(context.Context) { t.Error("leads") })
+		if log.String() != "" {
+			t.Errorf("logged: %s", log)
+		}
+	})
+}

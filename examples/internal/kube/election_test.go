@@ -324,7 +324,12 @@ func TestElectionAgain(t *testing.T) {
 		for i := range turns {
 			e := &Election{Client: c, Name: "proxy", Identity: strconv.Itoa(i)}
 			all.Go(func() {
+				var before context.Context
 				e.Run(ctx, func(ctx context.Context) {
+					if before != nil && before.Err() == nil {
+						t.Error("the context of the turn before goes on")
+					}
+					before = ctx
 					if leading.Add(1) != 1 {
 						t.Error("two lead")
 					}
