@@ -14,21 +14,12 @@ func (c *Config) NeedsRestart(cfg *Config) (settings []string) {
 		{"queue.patience", c.Queue.Patience != cfg.Queue.Patience},
 		{"queue.cooldown", c.Queue.Cooldown != cfg.Queue.Cooldown},
 		{"kubernetes", !reflect.DeepEqual(c.Kubernetes, cfg.Kubernetes)},
-		{"budget.fromNodes", !reflect.DeepEqual(c.fromNodes(), cfg.fromNodes())},
 	} {
 		if s.changed {
 			settings = append(settings, s.name)
 		}
 	}
 	return settings
-}
-
-// fromNodes returns which pools come from nodes.
-func (c *Config) fromNodes() map[string]*NodePools {
-	if c.Budget == nil || len(c.Budget.FromNodes) == 0 {
-		return nil
-	}
-	return c.Budget.FromNodes
 }
 
 // SameProcess reports whether a process or pod of c serves for other as well: they differ

@@ -225,29 +225,6 @@ func TestNodesKeepModels(t *testing.T) {
 	}
 }
 
-// TestFromNodesNeedRestart: other nodes need none, but other pools of them do.
-func TestFromNodesNeedRestart(t *testing.T) {
-	c, none := withPods(t, onNodes), parsed(t, podFile(`"pod": `+aPod))
-	none.Kubernetes = c.Kubernetes
-	empty := *none
-	empty.Budget = &Budget{FromNodes: make(map[string]*NodePools)}
-	other := withPods(t, strings.Replace(onNodes, `"resource": "memory"`, `"resource": "cpu"`, 1))
-	for _, tt := range []struct {
-		before, after *Config
-		want          string
-	}{
-		{c, c.WithNodes(amounts("a gpu=1")), "[]"},
-		{none, &empty, "[]"},
-		{c, other, "[budget.fromNodes]"},
-		{c, none, "[budget.fromNodes]"},
-		{none, c, "[budget.fromNodes]"},
-	} {
-		if got := fmt.Sprint(tt.before.NeedsRestart(tt.after)); got != tt.want {
-			t.Errorf("%s, want %s", got, tt.want)
-		}
-	}
-}
-
 // TestAnyNodes: whatever a cluster may have, the scheduler takes the policy, and either
 // a model can be placed or there is a reason.
 func TestAnyNodes(t *testing.T) {
