@@ -118,6 +118,12 @@ func image(model map[string]any, name string) map[string]any {
 	return model
 }
 
+// typo makes a typing error in the pod of a model.
+func typo(model map[string]any) map[string]any {
+	model["pod"].(map[string]any)["spec"].(map[string]any)["nodeSelecter"] = map[string]any{}
+	return model
+}
+
 // with adds settings to a model.
 func with(model map[string]any, settings ...any) map[string]any {
 	for i := 0; i+1 < len(settings); i += 2 {
@@ -334,6 +340,7 @@ func TestKubeLoadFails(t *testing.T) {
 		"oom":   gpus(1, kubetest.FailAnnotation, "oom"),
 		"never": with(gpus(1, kubetest.FailAnnotation, "never"), "loadTimeout", "2s"),
 		"bad":   with(image(gpus(1), " "), "loadTimeout", "20s"),
+		"typo":  typo(gpus(1)),
 		"good":  gpus(1),
 	})
 	p := k.start()
@@ -343,6 +350,7 @@ func TestKubeLoadFails(t *testing.T) {
 	p.mustFail("oom", http.StatusBadGateway, "OOMKilled", "last output")
 	p.mustFail("never", http.StatusBadGateway, "not ready after 2s", "container model runs and is not ready")
 	p.mustFail("bad", http.StatusBadGateway, "image")
+	p.mustFail("typo", http.StatusBadGateway, `unknown field \"spec.nodeSelecter\"`)
 	k.mustHave()
 	p.mustServe("good")
 	k.mustHave("good")

@@ -155,7 +155,7 @@ func (c *Cluster) forget(p *Pod) {
 func (c *Cluster) create(ctx context.Context, p *Pod, manifest any) error {
 	for {
 		var pod kube.Pod
-		err := c.client.Create(ctx, c.path(""), manifest, &pod)
+		err := c.client.Create(ctx, c.path("")+"?fieldValidation=Strict", manifest, &pod) // A typing error in the template is to be seen.
 		if err == nil {
 			p.see(&pod, false)
 			return nil
