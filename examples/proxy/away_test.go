@@ -63,3 +63,16 @@ func TestNodeBack(t *testing.T) {
 			"21s gone a", "21s start c at m", "31s r2 served by c")
 	})
 }
+
+// TestNodesNoMore: a new file has no pools from nodes, but says how many models may run.
+func TestNodesNoMore(t *testing.T) {
+	testHost(t, onNodes(t, map[string]int64{"m": 1, "n": 1}), func(t *testing.T, h *host, w *fakeWorld) {
+		w.call(t.Context(), "r0", "a", 0)
+		w.must(t, "0s start a at m", "10s r0 served by a")
+		cfg := *onNodes(t, nil)
+		cfg.Budget, cfg.MaxRunning = nil, 2
+		mustReload(t, h, &cfg)
+		w.call(t.Context(), "r1", "b", 0)
+		w.must(t, "11s gone a", "11s start b at 0", "21s r1 served by b")
+	})
+}

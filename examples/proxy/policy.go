@@ -107,11 +107,12 @@ func (p *policy) isAstray(m *model) bool {
 // isAway reports whether m is astray because its place is gone, as that of a pod whose
 // node is lost or cordoned. Its pod may be there for long, but takes nothing from others.
 func (p *policy) isAway(m *model) bool {
-	if !p.isAstray(m) || m.swap != nil || len(m.spot.takes) == 0 || p.cfg.Budget.Capacity[scheduler.PoolSlots] > 0 {
+	b := p.cfg.Budget // nil: maxRunning
+	if !p.isAstray(m) || m.swap != nil || len(m.spot.takes) == 0 || b == nil || b.Capacity[scheduler.PoolSlots] > 0 {
 		return false
 	}
 	for pool := range m.spot.takes {
-		if !p.cfg.Budget.IsGone(pool) {
+		if !b.IsGone(pool) {
 			return false
 		}
 	}
