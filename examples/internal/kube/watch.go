@@ -277,7 +277,7 @@ func (w *watch[T]) put(item T) {
 	k, meta := key(item), item.Meta()
 	if old, ok := w.known[k]; ok {
 		known := old.Meta()
-		if known.UID == meta.UID && known.ResourceVersion == meta.ResourceVersion {
+		if known.ResourceVersion == meta.ResourceVersion {
 			return
 		}
 		if known.UID != meta.UID {

@@ -217,7 +217,7 @@ watch 11`},
 			page("16", ""), stream(hang, change("ADDED", "a", "")),
 			page("17", ""), stream(hang, change("VANISHED", "a", "18")),
 			page("18", ""), stream(hang, `{"type":"ERROR","object":7}`),
-			page("19", ""), stream(hang, `{"type":"ADDED","object":{"x":"`+strings.Repeat("x", maxEvent)+`"}}`),
+			page("19", ""), stream(hang, `{"type":"ADDED","object":{"metadata":{"name":"a","resourceVersion":"20"},"x":"`+strings.Repeat("x", maxEvent)+`"}}`),
 		}, strings.Join(strings.Fields(strings.Repeat("list 500 synced watch N ", 10)+"list 500"), " ")},
 		{"lists that are none", []answer{{body: `{}`}, {body: `{"items":7}`}, {body: `<html>`}, page("10", "")}, `
 list 500
