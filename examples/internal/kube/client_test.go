@@ -83,6 +83,7 @@ func TestRetries(t *testing.T) {
 		{"429 with a date", answer{code: 429, header: http.Header{"Retry-After": {in(9 * time.Second)}}}, 2, "", 9 * time.Second, 9 * time.Second},
 		{"429 with a date that is over", answer{code: 429, header: http.Header{"Retry-After": {in(-time.Hour)}}}, 2, "", 50 * time.Millisecond, 100 * time.Millisecond},
 		{"429 with seconds in the status", answer{code: 429, body: `{"reason":"TooManyRequests","details":{"retryAfterSeconds":3}}`}, 2, "", 3 * time.Second, 3 * time.Second},
+		{"429 with a date that is far", answer{code: 429, header: http.Header{"Retry-After": {in(1000 * time.Hour)}}}, 2, "", time.Minute, time.Minute},
 		{"503 with a year", answer{code: 503, header: http.Header{"Retry-After": {"31536000"}}}, 2, "", time.Minute, time.Minute},
 		{"500", answer{code: 500}, 2, "", 50 * time.Millisecond, 100 * time.Millisecond},
 		{"503", answer{code: 503, body: "<html>"}, 2, "", 50 * time.Millisecond, 100 * time.Millisecond},
@@ -163,8 +164,9 @@ func TestSilentConnection(t *testing.T) {
 		}
 		c.http.Store(c.dial())
 		names := make(chan string)
-		for range 8 {
+		for i := range 8 {
 			go func() {
+				time.Sleep(time.Duration(i) * time.Second)
 				var pod Pod
 				if err := c.Get(t.Context(), podPath, &pod); err != nil {
 					t.Error(err)
