@@ -94,7 +94,7 @@ func (r *replica) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	why := "nobody is known to have the lease"
 	if holder := r.election.Holder(); holder == r.election.Identity {
-		why = "it has just got the lease, and takes over what there is"
+		why = "it is taking over, or cannot reach the API"
 	} else if holder != "" {
 		why = fmt.Sprintf("%q has the lease", holder)
 	}
