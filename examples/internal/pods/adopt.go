@@ -62,7 +62,8 @@ func (c *Cluster) Adopt(f Found, s Spec, out io.Writer) *Pod {
 	if there && latest.Metadata.UID == f.pod.Metadata.UID { // It may have changed since it was found.
 		p.see(&latest, false)
 	} else {
-		p.see(&f.pod, true)
+		p.see(&f.pod, false)
+		c.ending.Go(func() { c.confirm(p, f.pod.Metadata.UID) })
 	}
 	c.mu.Unlock()
 	c.ending.Go(func() { c.own(&f.pod) })
@@ -100,6 +101,11 @@ func (c *Cluster) collect(pod *kube.Pod) {
 func (c *Cluster) owned(pod *kube.Pod) *Pod {
 	if p := c.started[startOf(pod)]; p != nil && p.name == pod.Metadata.Name {
 		return p
+	}
+	for _, p := range c.started { // Somebody may have changed its annotations.
+		if v, _ := p.known(); v.latest != nil && v.latest.Metadata.UID == pod.Metadata.UID {
+			return p
+		}
 	}
 	return nil
 }

@@ -112,9 +112,12 @@ func (c *Cluster) see(pod *kube.Pod, gone bool) {
 	}
 	close(c.changed)
 	c.changed = make(chan struct{})
-	if p := c.owned(pod); p != nil {
-		p.see(pod, gone)
-	} else if !gone {
+	switch p := c.owned(pod); {
+	case p != nil && gone:
+		c.ending.Go(func() { c.confirm(p, pod.Metadata.UID) })
+	case p != nil:
+		p.see(pod, false)
+	case !gone:
 		c.collect(pod)
 	}
 }
@@ -126,15 +129,23 @@ func (c *Cluster) see(pod *kube.Pod, gone bool) {
 // its memory would be given away while it is still taken.
 func (c *Cluster) remove(ctx context.Context, name, uid string, seconds int64) error {
 	seconds = max(seconds, 1)
-	err := c.client.Delete(ctx, c.path(name), kube.DeleteOptions{GracePeriodSeconds: &seconds, UID: uid})
-	if kube.IsCode(err, http.StatusNotFound) || kube.IsCode(err, http.StatusConflict) { // Conflict: that name is another pod's now.
-		return errGone
+	for {
+		err := c.client.Delete(ctx, c.path(name), kube.DeleteOptions{GracePeriodSeconds: &seconds, UID: uid})
+		if isAbsent(err) {
+			return errGone
+		} else if !kube.IsCode(err, http.StatusConflict) {
+			return err
+		}
+		if err := c.find(ctx, name, uid); err != nil { // That name is another pod's now.
+			return err
+		}
+		select {
+		case <-time.After(conflictPause):
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		}
 	}
-	return err
 }
-
-// errGone says that a pod is not there.
-var errGone = errors.New("it is gone")
 
 // register makes p known before it can be seen.
 func (c *Cluster) register(p *Pod) {
@@ -151,29 +162,33 @@ func (c *Cluster) forget(p *Pod) {
 }
 
 // create makes the pod of p. If its name is taken by what an earlier start has left, that
-// is deleted first, and has to be gone.
-func (c *Cluster) create(ctx context.Context, p *Pod, manifest any) error {
+// is deleted first, and has to be gone. After an error, none says that there is no pod.
+func (c *Cluster) create(ctx context.Context, p *Pod, manifest any) (none bool, err error) {
 	for {
 		var pod kube.Pod
 		err := c.client.Create(ctx, c.path("")+"?fieldValidation=Strict", manifest, &pod) // A typing error in the template is to be seen.
 		if err == nil {
 			p.see(&pod, false)
-			return nil
+			return false, nil
 		}
 		// Even a refusal does not say that there is no pod: an earlier try may have made
 		// it, and used up what was left of a quota.
 		mine, unclear := c.clear(ctx, p)
 		if mine {
-			return nil
+			return false, nil
 		}
+		none := unclear == nil || errors.Is(unclear, errForeign)
 		if !kube.IsCode(err, http.StatusConflict) {
-			return err
+			return none && errors.As(err, new(*kube.Error)), err
 		}
 		if unclear != nil {
-			return unclear
+			return none, unclear
 		}
 	}
 }
+
+// errForeign says whose the name of a pod is.
+var errForeign = errors.New("is there, and is not one of")
 
 // clear makes room for the pod of p, whose name is taken. Mine: by itself, because an
 // answer of the API was lost.
@@ -182,15 +197,15 @@ func (c *Cluster) clear(ctx context.Context, p *Pod) (mine bool, err error) {
 	var old kube.Pod
 	err = c.client.Get(ctx, c.path(p.name), &old)
 	switch {
-	case kube.IsCode(err, http.StatusNotFound):
-		late = 100 * time.Millisecond // It has just gone, or the conflict is another one.
+	case isAbsent(err):
+		late = conflictPause // It has just gone, or the conflict is another one.
 	case err != nil:
 		return false, err
 	case old.Metadata.Annotations[annotationStart] == p.id:
 		p.see(&old, false)
 		return true, nil
 	case old.Metadata.Labels[labelProxy] != c.name:
-		return false, fmt.Errorf("pod %s is there, and is not one of %s's", p.name, c.name)
+		return false, fmt.Errorf("pod %s %w %s's", p.name, errForeign, c.name)
 	case old.Metadata.DeletionTimestamp == nil:
 		if err := c.remove(ctx, p.name, old.Metadata.UID, 1); err != nil && err != errGone {
 			return false, err

@@ -126,6 +126,74 @@ func (w *world) mustSee(c *Cluster, n int) {
 	}
 }
 
+// TestKubeLabelsLost: a pod that has lost its label or its annotations is there still, and
+// as much a start's own as before.
+func TestKubeLabelsLost(t *testing.T) {
+	w := newWorld(t)
+	c := w.open()
+	c.Collect()
+	p := w.start(c, "a")
+	w.Must(t, http.MethodPatch, w.path(p.Name()), map[string]any{"metadata": map[string]any{"labels": map[string]any{labelProxy: nil}}}, nil)
+	for labelled := false; !labelled; {
+		w.quiet(p)
+		var pod kube.Pod
+		w.Must(t, http.MethodGet, w.path(p.Name()), nil, &pod)
+		labelled = pod.Metadata.Labels[labelProxy] == "p" && pod.Metadata.DeletionTimestamp == nil
+	}
+	w.mustSee(c, 1)
+	w.Must(t, http.MethodPatch, w.path(p.Name()), map[string]any{"metadata": map[string]any{"annotations": map[string]any{annotationStart: nil}}}, nil)
+	for changed := false; !changed; {
+		next := c.change()
+		w.quiet(p)
+		c.mu.Lock()
+		pod := c.seen[p.Name()]
+		c.mu.Unlock()
+		if changed = pod.Metadata.Annotations[annotationStart] == ""; !changed {
+			w.mustEnd("a change", next)
+		}
+	}
+	if err := p.Stop(time.Second); err != nil {
+		t.Error(err)
+	}
+	w.mustEnd("it is gone", p.Gone())
+	if w.faults.Count(http.MethodDelete, "/pods/") != 1 {
+		t.Error("it was deleted more than once")
+	}
+}
+
+// quiet fails if p has ended.
+func (w *world) quiet(p *Pod) {
+	w.Helper()
+	select {
+	case <-p.Gone():
+		w.Fatal("it counts as gone")
+	case <-p.Leaving():
+		w.Fatal(p.Err())
+	default:
+	}
+}
+
+// TestKubeStopMisled: what is not the API's word does not make a pod gone.
+func TestKubeStopMisled(t *testing.T) {
+	for name, code := range map[string]int{"a 404 on the way": http.StatusNotFound, "a conflict": http.StatusConflict} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			p := w.start(w.open(), "a")
+			w.faults.Fail(2, http.MethodDelete, "/pods/", code, "")
+			for range 3 { // The first two may fail.
+				if p.Stop(time.Second) == nil {
+					break
+				}
+				w.quiet(p)
+			}
+			w.mustEnd("it is gone", p.Gone())
+			if pods := w.nodes.Pods(t); len(pods) != 0 {
+				t.Errorf("there are still %v", pods)
+			}
+		})
+	}
+}
+
 // TestKubeAdoptLate: between the moments when a pod is found and when it is adopted it may
 // end, or disappear.
 func TestKubeAdoptLate(t *testing.T) {

@@ -9,7 +9,6 @@ import (
 	"io"
 	"math"
 	"net"
-	"net/http"
 	"net/url"
 	"strconv"
 	"sync"
@@ -65,14 +64,12 @@ func (c *Cluster) Start(ctx context.Context, s Spec, out io.Writer) (*Pod, error
 	defer cancel(nil)
 	defer context.AfterFunc(c.ctx, func() { cancel(context.Cause(c.ctx)) })()
 	c.register(p)
-	if err := c.create(ctx, p, s.manifest(c, p.name, p.id)); err != nil {
-		refused := (*kube.Error)(nil)
-		if errors.As(err, &refused) && ctx.Err() == nil {
-			c.forget(p)
-			return nil, err
-		}
-		p.trouble = err
+	none, err := c.create(ctx, p, s.manifest(c, p.name, p.id))
+	if none && ctx.Err() == nil {
+		c.forget(p)
+		return nil, err
 	}
+	p.trouble = err
 	c.ending.Go(p.live)
 	return p, nil
 }
@@ -203,7 +200,7 @@ func (p *Pod) remove(ctx context.Context, seconds int64) error {
 	if pod == nil {
 		pod = new(kube.Pod)
 		err := p.cluster.client.Get(ctx, p.cluster.path(p.name), pod)
-		if kube.IsCode(err, http.StatusNotFound) || err == nil && pod.Metadata.Annotations[annotationStart] != p.id {
+		if isAbsent(err) || err == nil && pod.Metadata.Annotations[annotationStart] != p.id {
 			return errGone
 		} else if err != nil {
 			return err
