@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -150,6 +151,25 @@ func (f *Faults) Delay(method, part string) (release func()) {
 		r = r.WithContext(context.WithoutCancel(r.Context()))
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		f.pass(w, r)
+	}})
+	return sync.OnceFunc(func() { close(released) })
+}
+
+// Withhold passes matching requests on, and lets their answers wait until release is
+// called.
+func (f *Faults) Withhold(method, part string) (release func()) {
+	released := make(chan struct{})
+	f.add(&fault{method, part, -1, func(w http.ResponseWriter, r *http.Request) {
+		answer := httptest.NewRecorder()
+		f.proxy.ServeHTTP(answer, r)
+		select {
+		case <-released:
+		case <-r.Context().Done():
+			panic(http.ErrAbortHandler)
+		}
+		maps.Copy(w.Header(), answer.Header())
+		w.WriteHeader(answer.Code)
+		w.Write(answer.Body.Bytes())
 	}})
 	return sync.OnceFunc(func() { close(released) })
 }

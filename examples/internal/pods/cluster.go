@@ -168,7 +168,7 @@ func (c *Cluster) create(ctx context.Context, p *Pod, manifest any) (none bool, 
 		var pod kube.Pod
 		err := c.client.Create(ctx, c.path("")+"?fieldValidation=Strict", manifest, &pod) // A typing error in the template is to be seen.
 		if err == nil {
-			p.see(&pod, false)
+			p.meet(&pod)
 			return false, nil
 		}
 		// Even a refusal does not say that there is no pod: an earlier try may have made
@@ -202,7 +202,7 @@ func (c *Cluster) clear(ctx context.Context, p *Pod) (mine bool, err error) {
 	case err != nil:
 		return false, err
 	case old.Metadata.Annotations[annotationStart] == p.id:
-		p.see(&old, false)
+		p.meet(&old)
 		return true, nil
 	case old.Metadata.Labels[labelProxy] != c.name:
 		return false, fmt.Errorf("pod %s %w %s's", p.name, errForeign, c.name)

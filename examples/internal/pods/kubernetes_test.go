@@ -142,16 +142,8 @@ func TestKubeLabelsLost(t *testing.T) {
 	}
 	w.mustSee(c, 1)
 	w.Must(t, http.MethodPatch, w.path(p.Name()), map[string]any{"metadata": map[string]any{"annotations": map[string]any{annotationStart: nil}}}, nil)
-	for changed := false; !changed; {
-		next := c.change()
-		w.quiet(p)
-		c.mu.Lock()
-		pod := c.seen[p.Name()]
-		c.mu.Unlock()
-		if changed = pod.Metadata.Annotations[annotationStart] == ""; !changed {
-			w.mustEnd("a change", next)
-		}
-	}
+	w.mustBecome(c, p.Name(), func(p *kube.Pod) bool { return p.Metadata.Annotations[annotationStart] == "" })
+	w.quiet(p)
 	if err := p.Stop(time.Second); err != nil {
 		t.Error(err)
 	}
@@ -194,6 +186,42 @@ func TestKubeStopMisled(t *testing.T) {
 	}
 }
 
+// TestKubeAnswerLate: the watch may tell of a pod, and all that becomes of it, before the
+// answer to its creation is there.
+func TestKubeAnswerLate(t *testing.T) {
+	w := newWorld(t)
+	c := w.open()
+	w.found(c)
+	release := w.faults.Withhold(http.MethodPost, "/pods")
+	defer release()
+	ready := make(chan struct{})
+	go func() {
+		defer close(ready)
+		if p, err := c.Start(w.Context(), w.spec("a"), io.Discard); err != nil {
+			t.Error(err)
+		} else if err := p.Ready(w.Context()); err != nil {
+			t.Error(err)
+		}
+	}()
+	w.mustBecome(c, podName("p", "a"), func(p *kube.Pod) bool { return judge(p, "model").ready })
+	release()
+	w.mustEnd("it is ready", ready)
+}
+
+// mustBecome waits until c knows that a pod is so.
+func (w *world) mustBecome(c *Cluster, name string, so func(*kube.Pod) bool) {
+	w.Helper()
+	for {
+		c.mu.Lock()
+		pod, changed := c.seen[name], c.changed
+		c.mu.Unlock()
+		if so(&pod) {
+			return
+		}
+		w.mustEnd("a change", changed)
+	}
+}
+
 // TestKubeAdoptLate: between the moments when a pod is found and when it is adopted it may
 // end, or disappear.
 func TestKubeAdoptLate(t *testing.T) {
@@ -213,15 +241,7 @@ func TestKubeAdoptLate(t *testing.T) {
 		t.Fatal("it does not crash")
 	}
 	w.mustSee(second, 1)
-	for ended := false; !ended; {
-		changed := second.change()
-		second.mu.Lock()
-		pod := second.seen[ends.Name()]
-		second.mu.Unlock()
-		if ended = judge(&pod, "model").ended != ""; !ended {
-			w.mustEnd("a change", changed)
-		}
-	}
+	w.mustBecome(second, ends.Name(), func(p *kube.Pod) bool { return judge(p, "model").ended != "" })
 	for _, f := range found {
 		p := second.Adopt(f, w.spec(f.Model), io.Discard)
 		w.mustEnd(f.Model+" leaves", p.Leaving())

@@ -227,6 +227,12 @@ func (p *Pod) see(pod *kube.Pod, over bool) {
 	})
 }
 
+// meet takes down what the answer to a request says of the pod. If the watch has told of
+// it already, that is at least as new: the answer may have come late.
+func (p *Pod) meet(pod *kube.Pod) {
+	p.change(func(v *view) { v.latest = cmp.Or(v.latest, pod) })
+}
+
 // change changes what is known of the pod.
 func (p *Pod) change(how func(*view)) {
 	p.mu.Lock()
