@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"maps"
+	"time"
 
 	"example.com/scheduler"
 	"example.com/scheduler/examples/internal/config"
@@ -14,6 +15,8 @@ import (
 // configuration does not have, or has as something else, is stopped. It is called before
 // the run loop runs.
 func (h *host) takeOver(ctx context.Context, cluster *pods.Cluster, found []pods.Found) (again []string) {
+	ctx, cancel := context.WithTimeout(ctx, readyWait)
+	defer cancel()
 	for _, f := range found {
 		m := h.models[f.Model]
 		if m == nil {
@@ -44,6 +47,11 @@ func (h *host) takeOver(ctx context.Context, cluster *pods.Cluster, found []pods
 	}
 	return again
 }
+
+// readyWait bounds how long a take-over waits to know where pods that are ready answer.
+// One that it does not know by then, perhaps because it has ceased to be ready, is loaded
+// like one that is not.
+const readyWait = 5 * time.Second
 
 // leftover is the configuration of models that there are not.
 var leftover = &config.Model{StopTimeout: config.Seconds(10)}

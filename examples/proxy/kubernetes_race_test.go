@@ -54,3 +54,37 @@ func TestKubeCancelledCreation(t *testing.T) {
 	release()
 	asking.Wait()
 }
+
+// TestKubeTakeOverWithoutService: a take-over ends although it does not get to know where
+// one of the pods answers. That pod's load goes on.
+func TestKubeTakeOverWithoutService(t *testing.T) {
+	k := newKubeTest(t, kubetest.Shared(t), kubetest.Node{Name: "n", Allocatable: map[string]string{"nvidia.com/gpu": "2"}})
+	k.configure(map[string]any{"a": with(gpus(1), "service", "a"), "b": gpus(1)},
+		"kubernetes", map[string]any{"keepPods": true}, "maxRunning", 2, "drainTimeout", "1s")
+	k.server.Must(t, http.MethodPost, "/api/v1/namespaces/"+k.namespace+"/services", map[string]any{
+		"apiVersion": "v1", "kind": "Service", "metadata": map[string]any{"name": "a"},
+		"spec": map[string]any{"ports": []any{map[string]any{"port": 8000}}},
+	}, nil)
+	p := k.start()
+	p.mustServe("b")
+	go p.ask("a", "0s") // Its name cannot be resolved here.
+	if !happens(func() bool { return k.faults.Count(http.MethodGet, "/services/a") == 1 }) {
+		t.Fatal("the pod does not become ready")
+	}
+	created := k.cluster.Created()
+	p.mustEnd()
+
+	release := k.faults.Hold(http.MethodGet, "/services/")
+	defer release()
+	p = k.start()
+	p.mustServe("b")
+	p.mustBe("a", "starting")
+	release()
+	if !happens(func() bool { return k.faults.Count(http.MethodGet, "/services/a") > 2 }) {
+		t.Error("the load does not go on")
+	}
+	k.mustHave("a", "b")
+	if n := k.cluster.Created(); n != created {
+		t.Errorf("%d pods have been made, not %d", n, created)
+	}
+}
