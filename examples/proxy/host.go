@@ -45,6 +45,7 @@ type host struct {
 	leases   leases
 	inFlight int
 	swaps    int           // outstanding
+	frozen   bool          // pods can be neither made nor deleted
 	closing  bool          // shutdown has begun
 	idle     chan struct{} // closed when nothing is in flight, while closing
 	gone     chan struct{} // closed when nothing is left, while closing

@@ -294,10 +294,11 @@ func TestKubeStandby(t *testing.T) {
 }
 
 // TestKubeLeaseLost: a proxy that cannot reach the API for longer than its lease lasts
-// stops serving and touches nothing, and serves again once it has the lease again.
+// serves on with what is ready, and touches nothing. What needs a load waits until the
+// lease is back.
 func TestKubeLeaseLost(t *testing.T) {
 	k := newKubeTest(t, kubetest.Shared(t), oneCard())
-	k.configure(map[string]any{"a": gpus(1), "b": gpus(1)}, "drainTimeout", "1s")
+	k.configure(map[string]any{"a": with(gpus(1), "ttl", "1s"), "b": gpus(1)})
 	p := k.start()
 	pod := p.mustServe("a")
 	var asking sync.WaitGroup
@@ -308,19 +309,72 @@ func TestKubeLeaseLost(t *testing.T) {
 	})
 	p.mustBeInFlight()
 	restore := k.faults.Refuse(t)
-	if !happens(func() bool { return !p.leads() }) {
-		t.Fatal("it serves without the lease")
+	k.mustLog("the lease is lost")
+	asking.Go(func() {
+		if _, code, text := p.ask("b", "0s"); code != http.StatusOK {
+			t.Errorf("a load that had to wait: %d %s", code, text)
+		}
+	})
+	if !happens(func() bool { return len(statusOf(t, http.DefaultClient, p.url).Scheduler.Waiting) == 1 }) {
+		t.Error("b does not wait")
+	}
+	for range 3 {
+		if again := p.mustServe("a"); again != pod || !p.leads() {
+			t.Errorf("served by %s, not %s", again, pod)
+		}
 	}
 	k.mustHave("a")
 	restore()
-	p.mustLead()
-	if again := p.mustServe("a"); again != pod {
-		t.Errorf("served by %s, not %s", again, pod)
-	}
 	asking.Wait()
-	p.mustServe("b")
+	k.mustLog("the lease is back")
+	k.mustHave("b")
+	p.mustServe("a")
 	if n := k.cluster.Killed(); n != 0 {
 		t.Errorf("%d requests were in flight when their pod was deleted", n)
+	}
+	if n := k.cluster.Created(); n != 3 {
+		t.Errorf("%d pods were made, not 3", n)
+	}
+}
+
+// mustLog waits until a proxy has logged something.
+func (k *kubeTest) mustLog(words string) {
+	k.Helper()
+	if !happens(func() bool { return strings.Contains(k.logs.text(), words) }) {
+		k.Fatalf("nobody says %q", words)
+	}
+}
+
+// TestKubeLeaseTaken: a proxy that was cut off while another one took over stands by as soon
+// as it knows, and leaves everything to that one.
+func TestKubeLeaseTaken(t *testing.T) {
+	k := newKubeTest(t, kubetest.Shared(t), oneCard())
+	models := map[string]any{"a": gpus(1), "b": gpus(1)}
+	k.configure(models)
+	first := k.start()
+	pod := first.mustServe("a")
+	restore := k.faults.Refuse(t)
+	k.faults, k.file = k.server.Faulty(t), k.file+".second"
+	k.configure(models)
+	second := k.start()
+	if again := second.mustServe("a"); again != pod {
+		t.Errorf("served by %s, not %s", again, pod)
+	}
+	if again := first.mustServe("a"); again != pod {
+		t.Errorf("the proxy that is cut off: served by %s, not %s", again, pod)
+	}
+	second.mustServe("b")
+	k.mustHave("b")
+	restore()
+	if !happens(func() bool { return !first.leads() }) {
+		t.Fatal("there are two at work")
+	}
+	first.mustFail("a", http.StatusServiceUnavailable, `"standby"`)
+	first.mustEnd()
+	k.mustHave("b")
+	second.mustServe("b")
+	if n := k.cluster.Created(); n != 2 {
+		t.Errorf("%d pods were made, not 2", n)
 	}
 }
 

@@ -71,6 +71,18 @@ func (h *host) pause(paused bool, models ...string) error {
 	})
 }
 
+// freeze makes pods wait that are not ready, and keeps those that are, or ends that: as long
+// as the cluster cannot be changed, a load would only take away what is ready.
+func (h *host) freeze(frozen bool) {
+	h.do(func() {
+		h.frozen = frozen
+		h.sched.OnUnload(nil, 0) // Duty 9: their limits have changed.
+	})
+}
+
+// isFrozen reports whether m can be neither loaded nor stopped at the moment.
+func (h *host) isFrozen(m *model) bool { return h.frozen && m.cfg.IsPod() }
+
 // order carries out an order for models, all of them if none is named, on the run loop.
 // It returns an error instead if one of them is unknown.
 func (h *host) order(models []string, carryOut func(models []string)) (err error) {

@@ -114,7 +114,7 @@ func (h *host) limits(id string) scheduler.Limits {
 	if m == nil {
 		return scheduler.Limits{}
 	}
-	l := scheduler.Limits{Concurrency: m.cfg.Concurrency, Capacity: m.cfg.Capacity, Paused: m.paused}
+	l := scheduler.Limits{Concurrency: m.cfg.Concurrency, Capacity: m.cfg.Capacity, Paused: m.paused || h.isFrozen(m) && m.state != scheduler.StateReady}
 	if m.next != nil {
 		l.Concurrency = 1
 	}

@@ -112,27 +112,76 @@ func standby(w http.ResponseWriter, r *http.Request, err error) {
 
 // lead serves for as long as the replica has the lease, or until it is shut down.
 func (r *replica) lead(ctx context.Context) {
-	t, err := r.begin(ctx)
-	if err != nil {
-		if ctx.Err() == nil {
-			r.log.Error("not taken over", "err", err)
+	t := r.present()
+	if t == nil || !r.resume(ctx, t) {
+		var err error
+		if t, err = r.begin(ctx); err != nil {
+			if ctx.Err() == nil {
+				r.log.Error("not taken over", "err", err)
+			}
+			return
 		}
-		return
+		if !r.install(t) {
+			r.lose(t)
+			return
+		}
+		go t.adjust() // What has changed meanwhile.
 	}
-	if !r.install(t) {
-		r.lose(t)
-		return
-	}
-	go t.adjust() // What has changed meanwhile.
 	select {
 	case <-ctx.Done():
 	case <-t.over:
 	}
-	if cause := context.Cause(ctx); errors.Is(cause, kube.ErrLeaseLost) {
-		r.log.Error("stands by", "err", cause)
-		r.lose(t)
+	if errors.Is(context.Cause(ctx), kube.ErrLeaseLost) {
+		r.hold(t)
+		return
 	}
 	<-t.over
+}
+
+// hold goes on serving with what is ready although the lease is lost, until it is known
+// that another proxy has it. As a rule nobody has: it could not be renewed because the API
+// server is down, and that is no reason to stop what needs it for nothing.
+func (r *replica) hold(t *term) {
+	r.log.Error("the lease is lost: until it is back, models that are ready are served, and none is loaded or stopped")
+	r.mu.Lock()
+	held := make(chan struct{})
+	t.held = held
+	r.mu.Unlock()
+	t.freeze(true)
+	go func() {
+		for r.election.Holder() == r.election.Identity {
+			select {
+			case <-held:
+				return
+			case <-t.over:
+				return
+			case <-time.After(time.Second):
+			}
+		}
+		r.log.Error("stands by", "holder", r.election.Holder())
+		r.lose(t)
+	}()
+}
+
+// resume goes on with a term in which the lease was lost for a while. It is false, and the
+// term is lost, if another proxy had it meanwhile.
+func (r *replica) resume(ctx context.Context, t *term) bool {
+	r.mu.Lock()
+	same := r.term == t && t.reign == r.election.Reign()
+	if same {
+		close(t.held)
+		t.held = nil
+	}
+	r.mu.Unlock()
+	if !same {
+		r.lose(t)
+		return false
+	}
+	r.log.Info("the lease is back")
+	t.guard(ctx)
+	t.cluster.Thaw()
+	t.freeze(false)
+	return true
 }
 
 // lose ends a term without touching the pods, which may be another proxy's by now. What is

@@ -366,7 +366,7 @@ func (h *host) expire(m *model, uses uint64) {
 	if m.uses != uses || m.state != scheduler.StateReady || h.closing {
 		return
 	}
-	if h.waiting(m.name) > 0 {
+	if h.waiting(m.name) > 0 || h.isFrozen(m) {
 		h.rest(m)
 		return
 	}

@@ -27,6 +27,8 @@ type term struct {
 	cancel  context.CancelFunc
 	once    sync.Once
 	over    chan struct{} // closed when everything has ended
+	reign   string        // of the lease
+	held    chan struct{} // closed when the lease, lost for a while, is back; nil: it is not lost. The replica's.
 
 	applying  sync.Mutex
 	cfg       *config.Config // that has been applied, as it is in the file
@@ -40,11 +42,7 @@ type term struct {
 func (r *replica) begin(ctx context.Context) (t *term, err error) {
 	t = &term{replica: r, cluster: pods.Open(r.client, r.election.Name, r.owner(ctx), r.log), over: make(chan struct{}), stopNodes: func() {}}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
-	context.AfterFunc(ctx, func() {
-		if errors.Is(context.Cause(ctx), kube.ErrLeaseLost) {
-			t.cluster.Release() // At once: the pods may be another proxy's in a moment.
-		}
-	})
+	t.guard(ctx)
 	defer func() {
 		if err != nil {
 			t.close()
@@ -69,6 +67,17 @@ func (r *replica) begin(ctx context.Context) (t *term, err error) {
 		go h.loadAll(t.preload, []string{model}) // Each goes on beside the others, as before.
 	}
 	return t, nil
+}
+
+// guard has changes of the cluster end at the very moment at which the lease is lost,
+// which is when ctx ends: the pods may be another proxy's in a moment.
+func (t *term) guard(ctx context.Context) {
+	t.reign = t.replica.election.Reign()
+	context.AfterFunc(ctx, func() {
+		if errors.Is(context.Cause(ctx), kube.ErrLeaseLost) {
+			t.cluster.Freeze()
+		}
+	})
 }
 
 // concrete returns the configuration with what the nodes have, once that is known, and

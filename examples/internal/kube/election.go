@@ -54,6 +54,7 @@ type Election struct {
 
 	mu     sync.Mutex
 	holder string
+	hands  string // in which the lease is; see Reign
 
 	// What Run has seen last.
 	lease   Lease     // Metadata.ResourceVersion "": none
@@ -82,6 +83,15 @@ func (e *Election) Holder() string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.holder
+}
+
+// Reign returns what stays the same for as long as the lease, as last seen, has not changed
+// hands. An instance that loses it and gets it again in the same reign was the only one in
+// between.
+func (e *Election) Reign() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.hands
 }
 
 // candidate is an Election with its defaults.
@@ -153,6 +163,7 @@ func (r *candidate) saw(lease Lease) {
 	r.lease = lease
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.hands = fmt.Sprint(lease.Metadata.UID, lease.Spec.HolderIdentity, lease.Spec.LeaseTransitions, lease.Spec.AcquireTime.UnixMicro())
 	if holder := lease.Spec.HolderIdentity; holder != r.holder {
 		r.holder = holder
 		r.log.Info("lease has a new holder", "holder", holder)

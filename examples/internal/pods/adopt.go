@@ -77,6 +77,11 @@ func (c *Cluster) Collect() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.collects = true
+	c.collectAll()
+}
+
+// collectAll deletes the pods that are nobody's. The caller holds c.mu.
+func (c *Cluster) collectAll() {
 	for _, pod := range c.seen {
 		c.collect(&pod)
 	}
@@ -84,7 +89,7 @@ func (c *Cluster) Collect() {
 
 // collect deletes a pod if it is nobody's. The caller holds c.mu.
 func (c *Cluster) collect(pod *kube.Pod) {
-	if !c.collects || c.owned(pod) != nil || pod.Metadata.DeletionTimestamp != nil {
+	if !c.collects || !c.permit.isOpen() || c.owned(pod) != nil || pod.Metadata.DeletionTimestamp != nil {
 		return
 	}
 	c.log.Warn("a pod that nobody has started is deleted", "pod", pod.Metadata.Name)
@@ -120,7 +125,10 @@ func (c *Cluster) own(pod *kube.Pod) {
 		return
 	}
 	patch := map[string]any{"metadata": map[string]any{"uid": pod.Metadata.UID, "ownerReferences": owners}}
-	if err := c.client.Patch(c.ctx, c.path(pod.Metadata.Name), patch, nil); err != nil && c.ctx.Err() == nil {
+	err := c.permit.do(c.ctx, func(ctx context.Context) error {
+		return c.client.Patch(ctx, c.path(pod.Metadata.Name), patch, nil)
+	})
+	if err != nil && c.ctx.Err() == nil {
 		c.log.Warn("pod not adopted: it may end with its former owner", "pod", pod.Metadata.Name, "err", err)
 	}
 }

@@ -39,6 +39,7 @@ type Cluster struct {
 	// until it is given up. 30 s unless it is changed before the first start.
 	Lost time.Duration
 
+	permit  permit          // to change anything
 	ctx     context.Context // of everything that the cluster is asked; ends with release
 	release context.CancelCauseFunc
 	synced  chan struct{} // closed once all pods are known
@@ -65,6 +66,7 @@ func Open(client *kube.Client, name string, owner *kube.OwnerReference, log *slo
 		seen:    make(map[string]kube.Pod),
 		changed: make(chan struct{}),
 	}
+	c.permit.grant()
 	c.ctx, c.release = context.WithCancelCause(context.Background())
 	c.ending.Go(func() {
 		var once sync.Once
@@ -75,6 +77,18 @@ func Open(client *kube.Client, name string, owner *kube.OwnerReference, log *slo
 		})
 	})
 	return c
+}
+
+// Freeze stops every change of the cluster, at once, and lets further ones wait for Thaw.
+// What there is, is still seen.
+func (c *Cluster) Freeze() { c.permit.revoke() }
+
+// Thaw ends a Freeze.
+func (c *Cluster) Thaw() {
+	c.permit.grant()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.collectAll()
 }
 
 // ErrReleased is wrapped by the errors of pods that were let go.
@@ -130,7 +144,9 @@ func (c *Cluster) see(pod *kube.Pod, gone bool) {
 func (c *Cluster) remove(ctx context.Context, name, uid string, seconds int64) error {
 	seconds = max(seconds, 1)
 	for {
-		err := c.client.Delete(ctx, c.path(name), kube.DeleteOptions{GracePeriodSeconds: &seconds, UID: uid})
+		err := c.permit.do(ctx, func(ctx context.Context) error {
+			return c.client.Delete(ctx, c.path(name), kube.DeleteOptions{GracePeriodSeconds: &seconds, UID: uid})
+		})
 		if isAbsent(err) {
 			return errGone
 		} else if !kube.IsCode(err, http.StatusConflict) {
@@ -166,7 +182,9 @@ func (c *Cluster) forget(p *Pod) {
 func (c *Cluster) create(ctx context.Context, p *Pod, manifest any) (none bool, err error) {
 	for {
 		var pod kube.Pod
-		err := c.client.Create(ctx, c.path("")+"?fieldValidation=Strict", manifest, &pod) // A typing error in the template is to be seen.
+		err := c.permit.do(ctx, func(ctx context.Context) error {
+			return c.client.Create(ctx, c.path("")+"?fieldValidation=Strict", manifest, &pod) // A typing error in the template is to be seen.
+		})
 		if err == nil {
 			p.meet(&pod)
 			return false, nil
