@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -74,5 +75,27 @@ func TestNodesNoMore(t *testing.T) {
 		mustReload(t, h, &cfg)
 		w.call(t.Context(), "r1", "b", 0)
 		w.must(t, "11s gone a", "11s start b at 0", "21s r1 served by b")
+	})
+}
+
+// TestNodeGoneWhileReplaced: a pod that is being loaded is replaced, and its node is lost
+// before the new one is made. No room has been made for that one anywhere else.
+func TestNodeGoneWhileReplaced(t *testing.T) {
+	testHost(t, onNodes(t, map[string]int64{"m": 1, "n": 1}), func(t *testing.T, h *host, w *fakeWorld) {
+		w.call(t.Context(), "r0", "b", 0)
+		w.call(t.Context(), "r1", "c", 0)
+		w.must(t, "0s start b at m", "10s r0 served by b", "10s start c at n", "20s r1 served by c")
+		var asking sync.WaitGroup
+		asking.Go(func() { w.call(t.Context(), "r2", "a", 0) })
+		time.Sleep(3 * time.Second)
+		changed := func(cards map[string]int64) *config.Config {
+			cfg := onNodes(t, cards)
+			cfg.Models["a"].Health = "/other"
+			return cfg
+		}
+		mustReload(t, h, changed(map[string]int64{"m": 1, "n": 1}))
+		mustReload(t, h, changed(map[string]int64{"n": 1}))
+		asking.Wait()
+		w.must(t, "21s gone b", "21s start a at m", "24s gone a", "24s r2: load cancelled: the model has been changed")
 	})
 }

@@ -183,7 +183,7 @@ func (s *swap) start() (err error) {
 func (h *host) loadAgain(s *swap) bool {
 	m := s.model
 	h.noteExit(m, m.inst)
-	if m.inst != nil || s.ctx.Err() != nil {
+	if m.inst != nil || s.ctx.Err() != nil || h.policy.isAstray(m) { // Astray: the room that was made for it is gone.
 		return false
 	}
 	if h.waiting(m.name) == 0 {
