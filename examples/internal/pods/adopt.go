@@ -19,8 +19,8 @@ type Found struct {
 	pod   kube.Pod
 }
 
-// Found returns the pods that are there, in the order of their names, once they are known
-// or ctx ends.
+// Found returns the pods that are there, once they are known or ctx ends. Those that have
+// the names of their models' pods come first: others are copies that somebody has made.
 func (c *Cluster) Found(ctx context.Context) ([]Found, error) {
 	select {
 	case <-c.synced:
@@ -35,7 +35,13 @@ func (c *Cluster) Found(ctx context.Context) ([]Found, error) {
 		json.Unmarshal([]byte(pod.Metadata.Annotations[annotationTakes]), &f.Takes) // Else it fits nowhere.
 		all = append(all, f)
 	}
-	slices.SortFunc(all, func(a, b Found) int { return strings.Compare(a.pod.Metadata.Name, b.pod.Metadata.Name) })
+	place := func(f Found) string {
+		if name := f.pod.Metadata.Name; name != podName(c.name, f.Model) {
+			return name
+		}
+		return " " + f.pod.Metadata.Name
+	}
+	slices.SortFunc(all, func(a, b Found) int { return strings.Compare(place(a), place(b)) })
 	return all, nil
 }
 

@@ -98,6 +98,9 @@ var ErrReleased = errors.New("it is no longer this proxy's")
 // who use them. From then on the cluster is not asked for anything.
 func (c *Cluster) Release() { c.release(ErrReleased) }
 
+// IsReleased reports whether the pods were let go.
+func (c *Cluster) IsReleased() bool { return c.ctx.Err() != nil }
+
 // Close releases what is left, and waits until everything that is under way has ended.
 // Start must not be called any more.
 func (c *Cluster) Close() {

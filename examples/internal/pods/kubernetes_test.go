@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -184,6 +185,33 @@ func TestKubeStopMisled(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestKubeCopies: of two pods of a model the one is found first that has the right name.
+func TestKubeCopies(t *testing.T) {
+	w := newWorld(t)
+	first := w.open()
+	p := w.start(first, "b")
+	w.start(first, "a")
+	var pod struct{ Metadata, Spec map[string]any }
+	w.Must(t, http.MethodGet, w.path(p.Name()), nil, &pod)
+	w.Must(t, http.MethodPost, w.path(""), map[string]any{"apiVersion": "v1", "kind": "Pod", "spec": pod.Spec, "metadata": map[string]any{
+		"name": "a-copy", "labels": pod.Metadata["labels"], "annotations": pod.Metadata["annotations"],
+	}}, nil)
+	w.mustSee(first, 3)
+	first.Release()
+	second := w.open()
+	var models []string
+	for _, f := range w.found(second) {
+		models = append(models, f.Model+" "+f.pod.Metadata.Name)
+	}
+	if want := []string{"a " + podName("p", "a"), "b " + p.Name(), "b a-copy"}; !slices.Equal(models, want) {
+		t.Errorf("found %v, not %v", models, want)
+	}
+	adopted := second.Adopt(w.found(second)[1], w.spec("b"), io.Discard)
+	second.Collect()
+	w.mustSee(second, 1)
+	w.quiet(adopted)
 }
 
 // TestKubeAnswerLate: the watch may tell of a pod, and all that becomes of it, before the
