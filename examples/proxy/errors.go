@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"example.com/scheduler"
+	"example.com/scheduler/examples/internal/pods"
 )
 
 // Reasons of the proxy's own to refuse a request, or to end it.
@@ -69,6 +70,7 @@ var answers = []answer{
 	{errHeld, http.StatusTooManyRequests, "held"},
 	{errModelFailed, http.StatusBadGateway, "model_failed"},
 	{errStandby, http.StatusServiceUnavailable, "standby"},
+	{pods.ErrReleased, http.StatusServiceUnavailable, "standby"}, // A moment later it would be refused for that.
 	{errNotLoaded, http.StatusServiceUnavailable, "not_loaded"},
 	{errLoop, http.StatusLoopDetected, "loop"},
 	{errSilent, http.StatusGatewayTimeout, "model_timeout"},
@@ -122,8 +124,8 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if _, after := scheduler.HTTPStatus(err); after > 0 {
 		h.Set("Retry-After", strconv.Itoa(int(after.Seconds())))
-	} else if errors.Is(err, errHeld) {
-		h.Set("Retry-After", "1") // There may be room as soon as a model has read a body.
+	} else if errors.Is(err, errHeld) || errors.Is(err, pods.ErrReleased) {
+		h.Set("Retry-After", "1") // There may be room as soon as a model has read a body, and another proxy soon.
 	}
 	w.WriteHeader(a.status)
 	if _, err := w.Write(append(errorBody(r, err), '\n')); err != nil {

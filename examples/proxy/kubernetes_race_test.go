@@ -5,11 +5,13 @@ package main
 import (
 	"context"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"example.com/scheduler/examples/internal/kubetest"
+	"example.com/scheduler/examples/internal/pods"
 )
 
 // TestKubeCancelledCreation: a load is cancelled while nobody knows yet what has become of
@@ -87,4 +89,38 @@ func TestKubeTakeOverWithoutService(t *testing.T) {
 	if n := k.cluster.Created(); n != created {
 		t.Errorf("%d pods have been made, not %d", n, created)
 	}
+}
+
+// TestKubeReleasedWhileLoading: who waits for a load when the lease is lost is told so.
+func TestKubeReleasedWhileLoading(t *testing.T) {
+	k := newKubeTest(t, kubetest.Shared(t), oneCard())
+	k.configure(map[string]any{"a": gpus(1, kubetest.LoadAnnotation, "1m")})
+	p := k.start()
+	var asking sync.WaitGroup
+	asking.Go(func() { p.mustFail("a", http.StatusServiceUnavailable, `"standby"`, pods.ErrReleased.Error()) })
+	p.mustBe("a", "starting")
+	k.mustHave("a")
+	p.proxy.service.(*replica).present().cluster.Release()
+	asking.Wait()
+	p.once.Do(func() { p.proxy.end(nil) }) // It would complain about the pod that it has to leave.
+	k.mustHave("a")
+}
+
+// TestKubeLeaseLostAtEnd: a proxy that loses its lease while it ends leaves its pods, and
+// says so.
+func TestKubeLeaseLostAtEnd(t *testing.T) {
+	k := newKubeTest(t, kubetest.Shared(t), oneCard())
+	k.configure(map[string]any{"a": gpus(1)})
+	p := k.start()
+	p.mustServe("a")
+	defer k.faults.Refuse(t)()
+	p.once.Do(func() {
+		if code := p.proxy.end(nil); code != 1 {
+			t.Errorf("exit code %d", code)
+		}
+	})
+	if !strings.Contains(k.logs.text(), "the lease is lost, and the pods are left") {
+		t.Error("it does not say so")
+	}
+	k.mustHave("a")
 }

@@ -277,6 +277,9 @@ func (r *replica) shutdown(ctx context.Context) (err error) {
 			t.letGo()
 		}
 		err = t.standalone.shutdown(ctx)
+		if err == nil && !r.keepPods && t.cluster.IsReleased() {
+			err = errors.New("the lease is lost, and the pods are left to the next proxy")
+		}
 	}
 	r.resign()
 	if t != nil {
