@@ -99,3 +99,20 @@ func TestNodeGoneWhileReplaced(t *testing.T) {
 		w.must(t, "21s gone b", "21s start a at m", "24s gone a", "24s r2: load cancelled: the model has been changed")
 	})
 }
+
+// TestStuck: a model that could not be stopped takes its room still, as one that is busy
+// does. Others make room if they can, instead of a load that waits for it and fails.
+func TestStuck(t *testing.T) {
+	testHost(t, testConfig(t, func(c *config.Config) { c.Groups, c.MaxRunning = nil, 2 }), func(t *testing.T, h *host, w *fakeWorld) {
+		w.call(t.Context(), "r0", "a", 0)
+		w.call(t.Context(), "r1", "b", 0)
+		w.must(t, "0s start a", "10s r0 served by a", "10s start b", "20s r1 served by b")
+		w.made["a"].wont = true
+		h.do(func() { h.stop(h.models["a"], time.Second) })
+		time.Sleep(2 * time.Second)
+		w.call(t.Context(), "r2", "c", 0)
+		w.must(t, "23s gone b", "23s start c", "33s r2 served by c")
+		w.call(t.Context(), "r3", "b", 0)
+		w.must(t, "34s gone c", "34s start b", "44s r3 served by b")
+	})
+}

@@ -203,7 +203,7 @@ func (h *host) kill() {
 			}
 			if m.inst != nil {
 				h.set(m, scheduler.StateStopping)
-				go h.report(m.name, m.inst, 0)
+				go h.report(m, m.inst, 0)
 			}
 		}
 	})

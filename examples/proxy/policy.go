@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"slices"
 
 	"example.com/scheduler"
 	"example.com/scheduler/examples/internal/config"
@@ -119,13 +118,21 @@ func (p *policy) isAway(m *model) bool {
 	return true
 }
 
-// here returns those of running that take anything of what there is.
+// here returns those of running that take anything of what there is. One that could not be
+// stopped takes it as one that is busy does: others make room if they can.
 func (p *policy) here(running []scheduler.Resident) []scheduler.Resident {
-	isAway := func(r scheduler.Resident) bool { return p.isAway(p.host.models[r.Model]) }
-	if p.budget == nil || !slices.ContainsFunc(running, isAway) {
-		return running
+	here := make([]scheduler.Resident, 0, len(running))
+	for _, r := range running {
+		m := p.host.models[r.Model]
+		if p.isAway(m) {
+			continue
+		}
+		if m.isStuck() {
+			r.InFlight++
+		}
+		here = append(here, r)
 	}
-	return slices.DeleteFunc(slices.Clone(running), isAway)
+	return here
 }
 
 // Plan implements [scheduler.Planner]. What a model that is astray takes is not known,

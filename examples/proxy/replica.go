@@ -62,10 +62,15 @@ func newReplica(cfg *config.Config, address net.Addr, log *slog.Logger) (*replic
 	return r, nil
 }
 
-// identity returns a name that no other replica has.
+// identity returns a name that no other replica has. In a pod it stays the same when the
+// container starts anew, so that it has its lease back at once.
 func identity() string {
 	machine, _ := os.Hostname()
-	return cmp.Or(os.Getenv("POD_NAME"), machine, "proxy") + "-" + strings.ToLower(rand.Text()[:8])
+	name, uid := os.Getenv("POD_NAME"), os.Getenv("POD_UID")
+	if name == "" {
+		uid = ""
+	}
+	return cmp.Or(name, machine, "proxy") + "-" + cmp.Or(uid, strings.ToLower(rand.Text()[:8]))
 }
 
 // config implements [service].

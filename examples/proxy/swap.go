@@ -35,6 +35,7 @@ type model struct {
 	since     time.Time   // of state
 	inst      instance    // nil: nothing of it is left
 	spot      *spot       // where inst is, while that is there
+	stuck     instance    // inst, if it could not be stopped: others make room if they can
 	upstream  *upstream   // passes requests on to inst, while that is there
 	swap      *swap       // outstanding, of which it is the target
 	inFlight  int         // handlers that have not returned
@@ -236,6 +237,7 @@ func (h *host) settle(s *swap) {
 	close(s.done)
 	for _, e := range s.evict {
 		h.noteExit(e, e.inst)
+		e.stuck = e.inst // nil, as a rule.
 	}
 	h.noteExit(m, m.inst)
 	if s.backend == nil {
@@ -263,6 +265,7 @@ func (h *host) settle(s *swap) {
 		h.set(m, scheduler.StateStopped)
 		h.adopt(m)
 	} else {
+		m.stuck = m.inst
 		h.set(m, scheduler.StateStopping)
 	}
 }
@@ -329,16 +332,23 @@ func (h *host) stop(m *model, grace time.Duration) {
 	}
 	m.stopExpiry()
 	h.set(m, scheduler.StateStopping)
-	go h.report(m.name, m.inst, grace)
+	go h.report(m, m.inst, grace)
 }
 
 // report stops inst and says so if that fails: its memory is taken still, and
 // every swap that needs it will say so too.
-func (h *host) report(name string, inst instance, grace time.Duration) {
-	if err := stopped(name, inst, grace); err != nil {
+func (h *host) report(m *model, inst instance, grace time.Duration) {
+	if err := stopped(m.name, inst, grace); err != nil {
 		h.log.Error(err.Error())
+		h.post(func() {
+			m.stuck = inst
+			h.sched.OnUnload(nil, 0) // The answers of the policy are others.
+		})
 	}
 }
+
+// isStuck reports whether m is there although it was to be stopped.
+func (m *model) isStuck() bool { return m != nil && m.inst != nil && m.stuck == m.inst }
 
 // rest handles that nothing is in flight for m: one that has been replaced or
 // removed stops, and the TTL of any other begins.
