@@ -5,8 +5,10 @@ package main
 import (
 	"context"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -106,16 +108,21 @@ func TestKubeReleasedWhileLoading(t *testing.T) {
 	k.mustHave("a")
 }
 
-// TestKubeLeaseLostAtEnd: a proxy that loses its lease while it ends leaves its pods, and
-// says so.
+// TestKubeLeaseLostAtEnd: a proxy that has lost its lease and is ended at once leaves its
+// pods, says so, and waits for nothing.
 func TestKubeLeaseLostAtEnd(t *testing.T) {
 	k := newKubeTest(t, kubetest.Shared(t), oneCard())
 	k.configure(map[string]any{"a": gpus(1)})
 	p := k.start()
 	p.mustServe("a")
 	defer k.faults.Refuse(t)()
+	if !happens(func() bool { return strings.Contains(k.logs.text(), "the lease is lost: until it is back") }) {
+		t.Fatal("the lease is not lost")
+	}
+	signals := make(chan os.Signal, 1)
+	signals <- syscall.SIGTERM // The second one.
 	p.once.Do(func() {
-		if code := p.proxy.end(nil); code != 1 {
+		if code := p.proxy.end(signals); code != 1 {
 			t.Errorf("exit code %d", code)
 		}
 	})

@@ -297,7 +297,14 @@ func (r *replica) shutdown(ctx context.Context) (err error) {
 
 // kill implements [service].
 func (r *replica) kill() {
-	if t := r.present(); t != nil {
-		t.kill()
+	t := r.present()
+	if t == nil {
+		return
+	}
+	t.kill()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t.held != nil { // Its pods cannot be ended, and nobody is to wait for that.
+		t.cluster.Release()
 	}
 }

@@ -47,7 +47,10 @@ func (c *Cluster) confirm(p *Pod, uid string) {
 		} else if err == nil {
 			c.log.Warn("a pod has lost its label, and is given it again", "pod", p.name, "label", labelProxy)
 			patch := map[string]any{"metadata": map[string]any{"uid": uid, "labels": map[string]any{labelProxy: c.name}}}
-			if err = c.client.Patch(c.ctx, c.path(p.name), patch, nil); err == nil {
+			err = c.permit.do(c.ctx, func(ctx context.Context) error {
+				return c.client.Patch(ctx, c.path(p.name), patch, nil)
+			})
+			if err == nil {
 				return
 			}
 		}
