@@ -187,6 +187,42 @@ func TestKubeStopMisled(t *testing.T) {
 	}
 }
 
+// TestKubeStopByForce: even a pod that is stopped by force is there until its node says
+// that it has ended, or somebody else takes it on himself to say so.
+func TestKubeStopByForce(t *testing.T) {
+	w := newWorld(t)
+	c := w.open()
+	p := w.start(c, "a")
+	w.nodes.KillNode(w.namespace)
+	stopped := make(chan error, 1)
+	go func() { stopped <- p.Stop(0) }()
+	w.mustBecome(c, p.Name(), func(pod *kube.Pod) bool {
+		w.quiet(p)
+		return pod.Metadata.DeletionTimestamp != nil
+	})
+	w.quiet(p)
+	w.erase(p.Name())
+	w.mustEnd("it is gone", p.Gone())
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestKubeRemoveAnother: a pod is not deleted in place of an earlier one of its name.
+func TestKubeRemoveAnother(t *testing.T) {
+	w := newWorld(t)
+	c := w.open()
+	p := w.start(c, "a")
+	if err := c.remove(t.Context(), p.Name(), "of an earlier one", 1); err != errGone {
+		t.Error(err)
+	}
+	var pod kube.Pod
+	w.Must(t, http.MethodGet, w.path(p.Name()), nil, &pod)
+	if pod.Metadata.DeletionTimestamp != nil {
+		t.Error("it is deleted")
+	}
+}
+
 // TestKubeCopies: of two pods of a model the one is found first that has the right name.
 func TestKubeCopies(t *testing.T) {
 	w := newWorld(t)
