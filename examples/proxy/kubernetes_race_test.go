@@ -131,3 +131,31 @@ func TestKubeLeaseLostAtEnd(t *testing.T) {
 	}
 	k.mustHave("a")
 }
+
+// TestKubeLeaseBackWhileDraining: a proxy that has lost its lease to another one, and gets
+// it again, first waits for what is in flight from before: the next term knows nothing of
+// that, and might stop its model.
+func TestKubeLeaseBackWhileDraining(t *testing.T) {
+	k := newKubeTest(t, kubetest.Shared(t), oneCard())
+	k.configure(map[string]any{"a": gpus(1), "b": gpus(1)})
+	p := k.start()
+	p.mustServe("a")
+	var asking sync.WaitGroup
+	asking.Go(func() {
+		if _, code, text := p.ask("a", "8s"); code != http.StatusOK {
+			t.Errorf("in flight: %d %s", code, text)
+		}
+	})
+	p.mustBeInFlight()
+	k.server.Must(t, http.MethodPatch, "/apis/coordination.k8s.io/v1/namespaces/"+k.namespace+"/leases/p",
+		map[string]any{"spec": map[string]any{"holderIdentity": "another", "leaseDurationSeconds": 1}}, nil)
+	if !happens(func() bool { return !p.leads() }) {
+		t.Fatal("it serves without the lease")
+	}
+	p.mustLead()
+	p.mustServe("b")
+	asking.Wait()
+	if n := k.cluster.Killed(); n != 0 {
+		t.Errorf("%d requests were in flight when their pod was deleted", n)
+	}
+}

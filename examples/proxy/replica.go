@@ -29,7 +29,8 @@ type replica struct {
 	keepPods bool            // a graceful end leaves them; as it was at the start
 	compete  context.Context // for the lease
 	resign   context.CancelFunc
-	retired  chan struct{} // closed when it competes no more
+	retired  chan struct{}  // closed when it competes no more
+	holding  sync.WaitGroup // a term without the lease, until that is back or the term is over
 
 	mu    sync.Mutex
 	cfg   *config.Config // as it is in the file
@@ -118,6 +119,9 @@ func standby(w http.ResponseWriter, r *http.Request, err error) {
 // lead serves for as long as the replica has the lease, or until it is shut down.
 func (r *replica) lead(ctx context.Context) {
 	t := r.present()
+	if t == nil {
+		r.holding.Wait() // The next term does not know what is in flight in an earlier one, and could stop its model.
+	}
 	if t == nil || !r.resume(ctx, t) {
 		var err error
 		if t, err = r.begin(ctx); err != nil {
@@ -153,7 +157,7 @@ func (r *replica) hold(t *term) {
 	t.held = held
 	r.mu.Unlock()
 	t.freeze(true)
-	go func() {
+	r.holding.Go(func() {
 		for r.election.Holder() == r.election.Identity {
 			select {
 			case <-held:
@@ -165,7 +169,7 @@ func (r *replica) hold(t *term) {
 		}
 		r.log.Error("stands by", "holder", r.election.Holder())
 		r.lose(t)
-	}()
+	})
 }
 
 // resume goes on with a term in which the lease was lost for a while. It is false, and the
