@@ -146,20 +146,25 @@ func (c *Cluster) see(pod *kube.Pod, gone bool) {
 // its memory would be given away while it is still taken.
 func (c *Cluster) remove(ctx context.Context, name, uid string, seconds int64) error {
 	seconds = max(seconds, 1)
-	for {
+	for begun := time.Now(); ; {
 		err := c.permit.do(ctx, func(ctx context.Context) error {
 			return c.client.Delete(ctx, c.path(name), kube.DeleteOptions{GracePeriodSeconds: &seconds, UID: uid})
 		})
-		if isAbsent(err) {
+		pause := conflictPause
+		switch {
+		case isAbsent(err):
 			return errGone
-		} else if !kube.IsCode(err, http.StatusConflict) {
+		case kube.IsCode(err, http.StatusForbidden) && time.Since(begun) < stopWait:
+			pause = forbiddenPause // An API server that has just started does not know yet what is allowed.
+		case !kube.IsCode(err, http.StatusConflict):
 			return err
-		}
-		if err := c.find(ctx, name, uid); err != nil { // That name is another pod's now.
-			return err
+		default:
+			if err := c.find(ctx, name, uid); err != nil { // That name is another pod's now.
+				return err
+			}
 		}
 		select {
-		case <-time.After(conflictPause):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}

@@ -10,8 +10,9 @@ import (
 )
 
 const (
-	conflictPause = 100 * time.Millisecond // after a conflict that may be over soon
-	confirmPause  = 5 * time.Second        // from one look at a pod that cannot be watched to the next
+	conflictPause  = 100 * time.Millisecond // after a conflict that may be over soon
+	forbiddenPause = time.Second            // before what is forbidden is tried again
+	confirmPause   = 5 * time.Second        // from one look at a pod that cannot be watched to the next
 )
 
 // errGone says that a pod is not there.
