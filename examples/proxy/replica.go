@@ -140,22 +140,29 @@ func (r *replica) lead(ctx context.Context) {
 	case <-ctx.Done():
 	case <-t.over:
 	}
-	if errors.Is(context.Cause(ctx), kube.ErrLeaseLost) {
-		r.hold(t)
-		return
+	switch {
+	case !errors.Is(context.Cause(ctx), kube.ErrLeaseLost):
+		<-t.over
+	case r.hold(t):
+	default:
+		r.lose(t)
 	}
-	<-t.over
 }
 
 // hold goes on serving with what is ready although the lease is lost, until it is known
 // that another proxy has it. As a rule nobody has: it could not be renewed because the API
-// server is down, and that is no reason to stop what needs it for nothing.
-func (r *replica) hold(t *term) {
-	r.log.Error("the lease is lost: until it is back, models that are ready are served, and none is loaded or stopped")
-	r.mu.Lock()
+// server is down, and that is no reason to stop what needs it for nothing. It is false if
+// the replica is being shut down.
+func (r *replica) hold(t *term) bool {
 	held := make(chan struct{})
+	r.mu.Lock()
+	ended := r.ended
 	t.held = held
 	r.mu.Unlock()
+	if ended {
+		return false
+	}
+	r.log.Error("the lease is lost: until it is back, models that are ready are served, and none is loaded or stopped")
 	t.freeze(true)
 	r.holding.Go(func() {
 		for r.election.Holder() == r.election.Identity {
@@ -170,6 +177,7 @@ func (r *replica) hold(t *term) {
 		r.log.Error("stands by", "holder", r.election.Holder())
 		r.lose(t)
 	})
+	return true
 }
 
 // resume goes on with a term in which the lease was lost for a while. It is false, and the
@@ -280,9 +288,10 @@ func (r *replica) shutdown(ctx context.Context) (err error) {
 	r.mu.Lock()
 	r.ended = true
 	t := r.term
+	lost := t != nil && t.held != nil
 	r.mu.Unlock()
 	if t != nil {
-		if r.keepPods {
+		if r.keepPods || lost {
 			t.letGo()
 		}
 		err = t.standalone.shutdown(ctx)
