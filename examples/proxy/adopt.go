@@ -71,7 +71,7 @@ func (p *policy) found(m *model, b *podBackend, f pods.Found) (at *spot, same bo
 		if !maps.Equal(takes, f.Takes) {
 			continue
 		}
-		at = &spot{budget: p.budget, index: i, takes: takes}
+		at = &spot{budget: p.budget, index: i, takes: takes, nodes: p.fromNodes()}
 		if p.budget != nil {
 			p.budget.Observe(m.name, i)
 		}

@@ -19,6 +19,7 @@ import (
 // TestKubeCancelledCreation: a load is cancelled while nobody knows yet what has become of
 // the request to make its pod. Its memory is not given away before that is known.
 func TestKubeCancelledCreation(t *testing.T) {
+	t.Parallel()
 	k := newKubeTest(t, kubetest.Shared(t), oneCard())
 	k.configure(map[string]any{"a": gpus(1), "b": gpus(1)})
 	p := k.start()
@@ -62,6 +63,7 @@ func TestKubeCancelledCreation(t *testing.T) {
 // TestKubeTakeOverWithoutService: a take-over ends although it does not get to know where
 // one of the pods answers. That pod's load goes on.
 func TestKubeTakeOverWithoutService(t *testing.T) {
+	t.Parallel()
 	k := newKubeTest(t, kubetest.Shared(t), kubetest.Node{Name: "n", Allocatable: map[string]string{"nvidia.com/gpu": "2"}})
 	k.configure(map[string]any{"a": with(gpus(1), "service", "a"), "b": gpus(1)},
 		"kubernetes", map[string]any{"keepPods": true}, "maxRunning", 2, "drainTimeout", "1s")
@@ -95,6 +97,7 @@ func TestKubeTakeOverWithoutService(t *testing.T) {
 
 // TestKubeReleasedWhileLoading: who waits for a load when the lease is lost is told so.
 func TestKubeReleasedWhileLoading(t *testing.T) {
+	t.Parallel()
 	k := newKubeTest(t, kubetest.Shared(t), oneCard())
 	k.configure(map[string]any{"a": gpus(1, kubetest.LoadAnnotation, "1m")})
 	p := k.start()
@@ -111,6 +114,7 @@ func TestKubeReleasedWhileLoading(t *testing.T) {
 // TestKubeLeaseLostAtEnd: a proxy that has lost its lease and is ended at once leaves its
 // pods, says so, and waits for nothing.
 func TestKubeLeaseLostAtEnd(t *testing.T) {
+	t.Parallel()
 	k := newKubeTest(t, kubetest.Shared(t), oneCard())
 	k.configure(map[string]any{"a": gpus(1)})
 	p := k.start()

@@ -77,6 +77,7 @@ func TestKubeTrouble(t *testing.T) {
 // TestKubeServerRestarts: the API server is killed in the middle of a swap, what it knew
 // of the past is forgotten, and it is started again. The swap goes on.
 func TestKubeServerRestarts(t *testing.T) {
+	t.Parallel()
 	k := newKubeTest(t, kubetest.Start(t), oneCard())
 	k.configure(map[string]any{"a": gpus(1, kubetest.StopAnnotation, "1s"), "b": gpus(1, kubetest.LoadAnnotation, "1s")})
 	p := k.start()
@@ -113,6 +114,7 @@ func TestKubeServerRestarts(t *testing.T) {
 // pods have ended. So the model stays where it is, as far as its memory counts, until
 // the node is removed.
 func TestKubeNodeLost(t *testing.T) {
+	t.Parallel()
 	k := newKubeTest(t, kubetest.Shared(t), kubetest.Node{Name: "n", Allocatable: map[string]string{"nvidia.com/gpu": "2"}}, oneCardOn("m"))
 	k.configure(map[string]any{"a": with(gpus(2), "stopTimeout", "1s"), "b": gpus(1)})
 	p := k.start()
@@ -137,6 +139,7 @@ func setLost(p *kubeProxy, d time.Duration) { p.proxy.service.(*replica).present
 
 // TestKubeTokenRotates: a token that is replaced, and then worth nothing, is read again.
 func TestKubeTokenRotates(t *testing.T) {
+	t.Parallel()
 	k := newKubeTest(t, kubetest.Shared(t), oneCard())
 	first, revoke := k.server.RevocableToken(t, k.namespace, "model-proxy")
 	k.write(k.tokenFile, first)
@@ -182,6 +185,7 @@ func TestKubeRights(t *testing.T) {
 // name that a pod of the proxy would have; one that has its label and that nobody has
 // started is deleted.
 func TestKubeForeignPods(t *testing.T) {
+	t.Parallel()
 	k := newKubeTest(t, kubetest.Shared(t), oneCard())
 	k.configure(map[string]any{"a": with(gpus(1), "loadTimeout", "10s")})
 	p := k.start()
@@ -229,6 +233,7 @@ func (p *kubeProxy) mustUnload(model string) {
 // lease has run out, has what is ready running, lets a load go on, and deletes what the
 // configuration has no more, or has as something else.
 func TestKubeProxyKilled(t *testing.T) {
+	t.Parallel()
 	k := newKubeTest(t, kubetest.Shared(t), kubetest.Node{Name: "n", Allocatable: map[string]string{"nvidia.com/gpu": "4"}})
 	k.configure(map[string]any{"ready": gpus(1), "gone": gpus(1), "other": gpus(1), "loading": gpus(1, kubetest.LoadAnnotation, "1m")}, "maxRunning", 4)
 	first := startProxyProcess(t, "-config", k.file)
@@ -261,6 +266,7 @@ func TestKubeProxyKilled(t *testing.T) {
 // TestKubeStandby: of two proxies one serves. When it ends, the other one takes over its
 // pods at once; if it is killed, once the lease has run out.
 func TestKubeStandby(t *testing.T) {
+	t.Parallel()
 	k := newKubeTest(t, kubetest.Shared(t), oneCard())
 	k.configure(map[string]any{"a": gpus(1), "b": gpus(1)}, "kubernetes", map[string]any{"keepPods": true})
 	first := startProxyProcess(t, "-config", k.file)
@@ -297,6 +303,7 @@ func TestKubeStandby(t *testing.T) {
 // serves on with what is ready, and touches nothing. What needs a load waits until the
 // lease is back.
 func TestKubeLeaseLost(t *testing.T) {
+	t.Parallel()
 	k := newKubeTest(t, kubetest.Shared(t), oneCard())
 	k.configure(map[string]any{"a": with(gpus(1), "ttl", "1s"), "b": gpus(1)})
 	p := k.start()
@@ -337,6 +344,23 @@ func TestKubeLeaseLost(t *testing.T) {
 	}
 }
 
+// TestKubeEndWithoutLease: a proxy that has lost its lease ends at once, and leaves its pods.
+func TestKubeEndWithoutLease(t *testing.T) {
+	t.Parallel()
+	k := newKubeTest(t, kubetest.Shared(t), oneCard())
+	k.configure(map[string]any{"a": gpus(1)})
+	p := k.start()
+	p.mustServe("a")
+	defer k.faults.Refuse(t)()
+	k.mustLog("the lease is lost")
+	p.once.Do(func() {
+		if code := p.proxy.end(nil); code != 1 {
+			t.Errorf("exit code %d", code)
+		}
+	})
+	k.mustHave("a")
+}
+
 // mustLog waits until a proxy has logged something.
 func (k *kubeTest) mustLog(words string) {
 	k.Helper()
@@ -348,6 +372,7 @@ func (k *kubeTest) mustLog(words string) {
 // TestKubeLeaseTaken: a proxy that was cut off while another one took over stands by as soon
 // as it knows, and leaves everything to that one.
 func TestKubeLeaseTaken(t *testing.T) {
+	t.Parallel()
 	k := newKubeTest(t, kubetest.Shared(t), oneCard())
 	models := map[string]any{"a": gpus(1), "b": gpus(1)}
 	k.configure(models)

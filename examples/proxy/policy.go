@@ -27,6 +27,7 @@ type spot struct {
 	budget *scheduler.BudgetSwapper // nil: there was none
 	index  int
 	takes  scheduler.Placement
+	nodes  map[string]*config.NodePools // from which pools came
 }
 
 // replace makes p the policy of cfg. What a budget knows of the past is kept as long as
@@ -61,10 +62,18 @@ func (p *policy) carry(m *model, s *spot) {
 	}
 	for i, takes := range p.placements(m.name) {
 		if maps.Equal(takes, s.takes) && p.budget.Observe(m.name, i) == nil {
-			s.budget, s.index = p.budget, i
+			s.budget, s.index, s.nodes = p.budget, i, p.fromNodes()
 			return
 		}
 	}
+}
+
+// fromNodes returns what says which pools come from nodes.
+func (p *policy) fromNodes() map[string]*config.NodePools {
+	if p.cfg.Budget == nil {
+		return nil
+	}
+	return p.cfg.Budget.FromNodes
 }
 
 // placements returns the ways to place a model in the present budget.
@@ -79,7 +88,7 @@ func (p *policy) placements(model string) []scheduler.Placement {
 
 // spot returns where the swap that starts has placed m.
 func (p *policy) spot(m *model) *spot {
-	s := &spot{budget: p.budget}
+	s := &spot{budget: p.budget, nodes: p.fromNodes()}
 	if p.budget != nil {
 		s.index, _ = p.budget.Placement(m.name)
 		s.takes = p.placements(m.name)[s.index]
@@ -111,7 +120,7 @@ func (p *policy) isAway(m *model) bool {
 		return false
 	}
 	for pool := range m.spot.takes {
-		if !b.IsGone(pool) {
+		if !b.IsGone(pool, m.spot.nodes) {
 			return false
 		}
 	}

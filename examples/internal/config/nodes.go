@@ -105,12 +105,13 @@ func (c *Config) Nowhere(model string) string {
 	return ""
 }
 
-// IsGone reports whether a pool is that of a place, by fromNodes, which there is not at the
-// moment.
-func (b *Budget) IsGone(pool string) bool {
+// IsGone reports whether a pool that came from nodes, as then said, is there no more
+// although b says the same: the nodes of its place are gone, and not what asked for them.
+func (b *Budget) IsGone(pool string, then map[string]*NodePools) bool {
 	entry, _, placed := strings.Cut(pool, "/")
 	_, there := b.Capacity[pool]
-	return placed && b.FromNodes[entry] != nil && !there
+	now := b.FromNodes[entry]
+	return placed && !there && now != nil && then[entry] != nil && *now == *then[entry]
 }
 
 // declaration returns the budget as the file has it.
