@@ -61,11 +61,12 @@ func TestKubeCancelledCreation(t *testing.T) {
 }
 
 // TestKubeTakeOverWithoutService: a take-over ends although it does not get to know where
-// one of the pods answers. That pod's load goes on.
+// one of the pods answers. That pod's load goes on, and a pod that does not answer is not
+// ready, whatever the cluster says.
 func TestKubeTakeOverWithoutService(t *testing.T) {
 	t.Parallel()
 	k := newKubeTest(t, kubetest.Shared(t), kubetest.Node{Name: "n", Allocatable: map[string]string{"nvidia.com/gpu": "2"}})
-	k.configure(map[string]any{"a": with(gpus(1), "service", "a"), "b": gpus(1)},
+	k.configure(map[string]any{"a": with(gpus(1), "service", "a", "loadTimeout", "15s"), "b": gpus(1)},
 		"kubernetes", map[string]any{"keepPods": true}, "maxRunning", 2, "drainTimeout", "1s")
 	k.server.Must(t, http.MethodPost, "/api/v1/namespaces/"+k.namespace+"/services", map[string]any{
 		"apiVersion": "v1", "kind": "Service", "metadata": map[string]any{"name": "a"},
@@ -89,10 +90,10 @@ func TestKubeTakeOverWithoutService(t *testing.T) {
 	if !happens(func() bool { return k.faults.Count(http.MethodGet, "/services/a") > 2 }) {
 		t.Error("the load does not go on")
 	}
-	k.mustHave("a", "b")
 	if n := k.cluster.Created(); n != created {
 		t.Errorf("%d pods have been made, not %d", n, created)
 	}
+	p.mustFail("a", http.StatusBadGateway, "not ready after 15s", "lookup a.") // Ready to the cluster, and not to be reached from here.
 }
 
 // TestKubeReleasedWhileLoading: who waits for a load when the lease is lost is told so.
