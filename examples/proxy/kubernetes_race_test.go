@@ -164,3 +164,64 @@ func TestKubeLeaseBackWhileDraining(t *testing.T) {
 		t.Errorf("%d requests were in flight when their pod was deleted", n)
 	}
 }
+
+// TestKubeFrozen: from the moment at which the lease is lost nothing is deleted, although
+// the API could be reached. What was to be deleted is, once the lease is back.
+func TestKubeFrozen(t *testing.T) {
+	k := newKubeTest(t, kubetest.Shared(t), oneCard())
+	k.configure(map[string]any{"a": with(gpus(1), "stopTimeout", "1m")})
+	p := k.start()
+	p.mustServe("a")
+	release := k.faults.Hold(http.MethodPut, "/leases/")
+	defer release()
+	if !happens(func() bool { return strings.Contains(k.logs.text(), "the lease is lost: until it is back") }) {
+		t.Fatal("the lease is not lost")
+	}
+	var unloading sync.WaitGroup
+	unloading.Go(func() { p.mustUnload("a") })
+	p.mustBe("a", "stopping")
+	for until := time.After(time.Second); ; {
+		if n := k.faults.Count(http.MethodDelete, "/pods/"); n != 0 {
+			t.Fatalf("%d deletions without the lease", n)
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+			continue
+		case <-until: // That long nothing has gone wrong.
+		}
+		break
+	}
+	release()
+	unloading.Wait()
+	k.mustHave()
+}
+
+// TestKubeTakeOverPlaces: pods that are taken over count on the nodes where they are.
+func TestKubeTakeOverPlaces(t *testing.T) {
+	k := newKubeTest(t, kubetest.Shared(t), oneCardOn("m"), oneCardOn("n"))
+	models, footprints := map[string]any{}, map[string]any{}
+	for _, name := range []string{"a", "b", "c"} {
+		m := gpus(1)
+		m["pod"].(map[string]any)["spec"].(map[string]any)["nodeSelector"] = map[string]any{"kubernetes.io/hostname": "${PLACEMENT}"}
+		models[name] = m
+		footprints[name] = map[string]any{"placements": []any{map[string]any{"gpu": 1}}}
+	}
+	k.configure(models, "kubernetes", map[string]any{"keepPods": true}, "budget", map[string]any{
+		"fromNodes": map[string]any{"gpu": map[string]any{"resource": "nvidia.com/gpu"}}, "models": footprints,
+	})
+	p := k.start()
+	p.mustServe("a")
+	p.mustServe("b")
+	p.mustUnload("a")
+	k.mustHave("b")
+	p.mustEnd()
+	p = k.start()
+	p.mustServe("c") // Where a was.
+	k.mustHave("b", "c")
+	p.mustServe("b")
+	if n := k.cluster.Created(); n != 3 {
+		t.Errorf("%d pods have been made, not 3", n)
+	}
+	p.mustUnload("b")
+	p.mustUnload("c")
+}
