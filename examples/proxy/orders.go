@@ -80,8 +80,9 @@ func (h *host) freeze(frozen bool) {
 	})
 }
 
-// isFrozen reports whether m can be neither loaded nor stopped at the moment.
-func (h *host) isFrozen(m *model) bool { return h.frozen && m.cfg.IsPod() }
+// isFrozen reports whether m can be neither loaded nor stopped at the moment. A process
+// could, but its load may stop a pod.
+func (h *host) isFrozen(m *model) bool { return h.frozen && !m.cfg.Remote() }
 
 // order carries out an order for models, all of them if none is named, on the run loop.
 // It returns an error instead if one of them is unknown.
