@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,21 +33,21 @@ func TestNodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		changes := 0
+		var changes atomic.Int64 // since the last step
 		n := newNodes(ctx, map[string]*config.NodePools{
 			"gpu":  {Resource: "nvidia.com/gpu"},
 			"zone": {Resource: "nvidia.com/gpu", Label: "zone"},
-		}, time.Minute, slog.New(slog.DiscardHandler), func() { changes++ })
+		}, time.Minute, slog.New(slog.DiscardHandler), func() { changes.Add(1) })
 		step := func(what string, want string, wantChanges int, nodes ...kube.Node) {
 			t.Helper()
 			for _, node := range nodes {
 				n.put(node)
 			}
 			synctest.Wait()
-			if got, _ := n.Amounts(ctx); fmt.Sprint(got) != want || changes != wantChanges {
-				t.Errorf("%s: %v after %d changes, not %s after %d", what, got, changes, want, wantChanges)
+			changed := int(changes.Swap(0))
+			if got, _ := n.Amounts(ctx); fmt.Sprint(got) != want || changed != wantChanges {
+				t.Errorf("%s: %v after %d changes, not %s after %d", what, got, changed, want, wantChanges)
 			}
-			changes = 0
 		}
 		n.put(gpuNode("a1", "2"))
 		n.put(gpuNode("a2", "4"))
