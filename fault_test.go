@@ -10,6 +10,9 @@ import (
 // to show the fault, without a second implementation to compare with. The comparison with
 // the FIFO has to show it too. For a rare fault, the comparison with a trace is enough.
 func TestChecksCatchFaults(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a minute")
+	}
 	if len(faults) < 15 {
 		t.Fatalf("%d faults", len(faults))
 	}

@@ -113,6 +113,9 @@ func TestSwapperIsAskedSeldom(t *testing.T) {
 // them at once, and unknown names. After that there is one small entry per model
 // (invariant 9 of RULES.md), and the heap is as it was.
 func TestMemoryComesBack(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a million requests")
+	}
 	const models = 50
 	h := newBenchHost(models, models)
 	f := newFIFOUnderTest(apart(models), h, FIFOOptions{Limits: func(string) Limits { return Limits{Concurrency: 4} }}, 0)
