@@ -130,10 +130,20 @@ func (r *reference) clean(evict, running []string) []string {
 	return clean
 }
 
+// host returns what the host said of its models, when it was first asked in this step or
+// since the latest effect that stops something. What CancelSwap has done is known when the
+// swap reports (R17).
+func (r *reference) host() map[string]ProcessState {
+	if r.said == nil {
+		r.said = maps.Clone(r.eff.RunningModels())
+	}
+	return r.said
+}
+
 // running returns the running models without target, sorted.
 func (r *reference) running(target string) []string {
 	set := make(map[string]bool)
-	for model, state := range r.eff.RunningModels() {
+	for model, state := range r.host() {
 		set[model] = state != StateStopped && state != StateShutdown
 	}
 	for _, swap := range r.swaps {

@@ -1,7 +1,6 @@
 package scheduler
 
 import (
-	"maps"
 	"slices"
 	"time"
 )
@@ -21,7 +20,7 @@ func (r *reference) moveQueue() {
 		}
 		again = r.startOne(ranked) || r.unblocked
 	}
-	r.seen = maps.Clone(r.eff.RunningModels())
+	r.seen = r.host()
 }
 
 // lookAt moves one model on, because a request has come for it.
@@ -218,6 +217,7 @@ func (r *reference) startSwap(model string, evict []string) bool {
 	r.counters.Swaps++
 	r.counters.Evictions += uint64(len(evict))
 	clear(r.answers)
+	r.said = nil
 	r.unblocked = true
 	r.eff.StartSwap(model, slices.Clone(evict))
 	return true

@@ -16,6 +16,7 @@ func (r *reference) swapDone(ev SwapDone) {
 		return
 	}
 	r.swaps = slices.DeleteFunc(r.swaps, func(s *refSwap) bool { return s == swap })
+	r.said = nil
 	r.unblocked = true
 	for _, e := range swap.evict {
 		if !r.ready(e) {
@@ -43,7 +44,7 @@ func (r *reference) abandonedDone(swap *refSwap, ev SwapDone) {
 		return
 	}
 	if _, known := r.eff.ModelState(swap.model); known {
-		r.eff.StopProcesses(swap.timeout, []string{swap.model})
+		r.stop(swap.timeout, []string{swap.model})
 	}
 }
 
@@ -145,9 +146,15 @@ func (r *reference) unload(targets []string, timeout time.Duration) {
 		}
 	}
 	if len(known) > 0 {
-		r.eff.StopProcesses(timeout, known)
+		r.stop(timeout, known)
 	}
 	r.unblocked = true
+}
+
+// stop stops the processes of models.
+func (r *reference) stop(timeout time.Duration, models []string) {
+	r.said = nil
+	r.eff.StopProcesses(timeout, models)
 }
 
 // unloadOne is what an unload does to the books of one model, and to its swap.

@@ -35,6 +35,7 @@ type reference struct {
 	counters  Counters
 	shut      error                   // what OnShutdown got
 	seen      map[string]ProcessState // what ran when the queue last moved (R19)
+	said      map[string]ProcessState // by the host, see host; nil: it has to be asked
 
 	answers   map[string]refAnswer // of the Swapper, in this step
 	inbox     []func()             // events that are not handled yet
@@ -137,6 +138,7 @@ func (r *reference) event(handle func()) {
 // step is one event from the look to the positions.
 func (r *reference) step(handle func()) {
 	r.unblocked = false
+	r.said = nil
 	if r.shut == nil {
 		r.look()
 	}
@@ -242,7 +244,7 @@ func (r *reference) servedAtOnce(q *refRequest) bool {
 // (R19).
 func (r *reference) hasToWait(q *refRequest) {
 	if len(r.requests) == 0 { // Nothing waited for earlier changes.
-		r.seen = maps.Clone(r.eff.RunningModels())
+		r.seen = r.host()
 	}
 	changed := len(r.requests) > 0 && (r.unblocked || r.changedSilently() && r.commits != faultOvertakes)
 	if changed && !r.queueHolds(r.opts.MaxQueue) {
@@ -283,7 +285,7 @@ func (r *reference) hasToWait(q *refRequest) {
 // changedSilently reports whether the models or states that the host names differ from
 // those when the queue last moved.
 func (r *reference) changedSilently() bool {
-	return !maps.Equal(r.eff.RunningModels(), r.seen)
+	return !maps.Equal(r.host(), r.seen)
 }
 
 // queueHolds reports whether at least n requests wait, if there is a MaxQueue.
